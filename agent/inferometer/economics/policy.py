@@ -1,0 +1,32 @@
+"""What a workload's owner decided: prices, SLOs and how money is split over token types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from inferometer.economics.prices import Electricity, Price, Training
+from inferometer.model import INPUT_CACHED, INPUT_UNCACHED, OUTPUT
+
+DEFAULT_WEIGHTS = {INPUT_UNCACHED: 1.0, INPUT_CACHED: 0.1, OUTPUT: 4.0}
+
+
+class Slo(Struct, frozen=True):
+    """Thresholds in seconds by SLO name (ttft, tpot, e2e), inclusive; ``objective``: the share that must be good."""
+
+    thresholds: Mapping[str, float]
+    objective: float = 0.95
+
+
+class Policy(Struct, frozen=True):
+    """How the intervals of one workload are settled. Without a price there is no money."""
+
+    workload: str
+    price: Price | None = None
+    electricity: Electricity | None = None
+    pue: float = 1.0
+    carbon_grams_per_kwh: float | None = None
+    training: Training | None = None
+    slo: Slo | None = None
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))

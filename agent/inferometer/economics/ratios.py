@@ -1,0 +1,121 @@
+"""Every ratio that is exported: a difference over a difference, of one window (formulas §§0, 4, 6-8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from inferometer.economics.tokens import per_million
+from inferometer.model import TOKEN_TYPES, Account
+
+_TOKENS = "inferometer_tokens_total"
+_TOKEN_COST = "inferometer_token_cost_total"  # noqa: S105  a metric's name, no secret
+_PAIRS = {"all": TOKEN_TYPES, "output": ("output",)}
+Value = tuple[Account, float]
+
+
+def window_label(seconds: float) -> str:
+    """A window as people write it: 30s, 1m, 5m, 1h."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{seconds:g}s"
+
+
+def ratios(workload: str, window: float, seconds: float, grown: Mapping[Account, float]) -> dict[Account, float]:
+    """The gauges of one workload over one window; ``seconds`` of it were seen. No denominator, no sample."""
+    change = _Change(workload, window_label(window), seconds, grown)
+    found: dict[Account, float] = {}
+    for part in (_cost, _token_prices, _requests, _rates, _goodput, _energy):
+        found.update(part(change))
+    return found
+
+
+class _Change:
+    """What grew, with sums over labels."""
+
+    def __init__(self, workload: str, window: str, seconds: float, grown: Mapping[Account, float]) -> None:
+        self.workload, self.window, self.seconds = workload, window, seconds
+        self.by_name: dict[str, dict[tuple[str, ...], float]] = {}
+        for (name, labels), value in grown.items():
+            self.by_name.setdefault(name, {})[labels[1:]] = value
+
+    def sum(self, name: str, *wanted: str) -> float:
+        """Σ over the series of a metric, of those that carry all the wanted label values."""
+        series = self.by_name.get(name, {}).items()
+        return sum(value for labels, value in series if all(w in labels for w in wanted))
+
+    def tokens(self, of: str) -> float:
+        return sum(self.sum(_TOKENS, kind) for kind in _PAIRS[of])
+
+    def account(self, name: str, *labels: str) -> Account:
+        return (f"inferometer_{name}", (self.workload, *labels, self.window))
+
+
+def _cost(change: _Change) -> Iterator[Value]:
+    """Blended and output basis, of the whole bill and of its busy part (formulas §4)."""
+    if "inferometer_cost_total" not in change.by_name:
+        return
+    bases = {
+        "allocation": change.sum("inferometer_cost_total"),
+        "usage": change.sum("inferometer_cost_total", "busy"),
+    }
+    for of in _PAIRS:
+        for basis, money in bases.items():
+            price = per_million(money, change.tokens(of))
+            if price is not None:
+                yield change.account("cost_per_million_tokens", of, basis), price
+
+
+def _token_prices(change: _Change) -> Iterator[Value]:
+    """Usage: money of a token type over its tokens; allocation: with its share of idle and unassigned."""
+    costs = change.by_name.get(_TOKEN_COST, {})
+    assigned = {labels: money for labels, money in costs.items() if labels[1] in TOKEN_TYPES}
+    spread = sum(costs.values()) / sum(assigned.values()) if sum(assigned.values()) > 0 else None
+    for (model, kind, method), money in assigned.items():
+        usage = per_million(money, change.by_name.get(_TOKENS, {}).get((model, kind), 0.0))
+        if usage is not None and spread is not None:
+            labels = (model, kind, method)
+            yield change.account("token_price_per_million", *labels, "usage"), usage
+            yield change.account("token_price_per_million", *labels, "allocation"), usage * spread
+
+
+def _requests(change: _Change) -> Iterator[Value]:
+    requests = change.sum("inferometer_requests_total")
+    if requests > 0 and "inferometer_cost_total" in change.by_name:
+        yield change.account("cost_per_request"), change.sum("inferometer_cost_total") / requests
+
+
+def _rates(change: _Change) -> Iterator[Value]:
+    for kind in TOKEN_TYPES:
+        yield change.account("tokens_per_second", kind), change.sum(_TOKENS, kind) / change.seconds
+    held = change.sum("inferometer_gpu_seconds_total")
+    if held > 0:
+        yield change.account("busy_ratio"), change.sum("inferometer_gpu_seconds_total", "busy") / held
+    tpot_seconds = change.sum("inferometer_tpot_seconds_sum")
+    if tpot_seconds > 0:
+        count = change.sum("inferometer_tpot_seconds_count")
+        yield change.account("tokens_per_second_per_request"), count / tpot_seconds
+
+
+def _goodput(change: _Change) -> Iterator[Value]:
+    """Only where a stratum ended in the window; money per good request turns the bounds around (formulas §6)."""
+    judged = change.sum("inferometer_slo_requests_total")
+    if judged <= 0:
+        return
+    money = change.sum("inferometer_cost_total")
+    for side, other in (("lower", "upper"), ("upper", "lower")):
+        good = change.sum(f"inferometer_good_requests_{side}_total")
+        yield change.account(f"goodput_ratio_{side}"), good / judged
+        yield change.account(f"goodput_requests_per_second_{side}"), good / change.seconds
+        if good > 0 and "inferometer_cost_total" in change.by_name:
+            yield change.account(f"cost_per_good_request_{other}"), money / good
+
+
+def _energy(change: _Change) -> Iterator[Value]:
+    if "inferometer_energy_joules_total" not in change.by_name:
+        return
+    joules = change.sum("inferometer_energy_joules_total", "gpu")
+    yield change.account("power_watts"), joules / change.seconds
+    for of in _PAIRS:
+        if change.tokens(of) > 0:
+            yield change.account("energy_per_token_joules", of, "gpu"), joules / change.tokens(of)

@@ -1,0 +1,115 @@
+"""One interval settled: what it adds to money, tokens, requests and joules. Every promise of the totals starts here."""
+
+from __future__ import annotations
+
+from inferometer.economics import goodput, prices
+from inferometer.economics.policy import Policy
+from inferometer.economics.tokens import by_weights
+from inferometer.model import OUTCOMES, STATES, TOKEN_TYPES, Account, Entry, Interval, ModelChange, Stratum
+
+_COMPONENTS = ("gpu", "electricity", "software", "hosting", "training", "other")
+_KWH = prices.JOULES_PER_KWH
+
+
+def settle(interval: Interval, policy: Policy) -> Entry:
+    """The entry of an interval. Amounts of 0 open their accounts."""
+    entry = Entry(interval.workload, interval.until)
+    _time(entry, interval)
+    _energy(entry, interval, policy)
+    money = _cost(entry, interval, policy)
+    if money is not None:
+        _token_cost(entry, interval, policy, money)
+    for model, change in interval.models.items():
+        _requests_and_tokens(entry, interval, model, change)
+    if policy.slo is not None:
+        for model in interval.models:
+            _open_goodput(entry, interval.workload, model, policy)
+        for stratum in interval.strata:
+            _goodput(entry, interval.workload, stratum, policy)
+    _post(entry, ("inferometer_resets_total", (interval.engine,)), float(interval.resets))
+    return entry
+
+
+def _post(entry: Entry, account: Account, amount: float) -> None:
+    entry.amounts[account] = entry.amounts.get(account, 0.0) + amount
+
+
+def _time(entry: Entry, interval: Interval) -> None:
+    held = interval.seconds * interval.gpus
+    for state in STATES:
+        account = ("inferometer_gpu_seconds_total", (interval.workload, interval.engine, state))
+        _post(entry, account, held if state == interval.state else 0.0)
+    _post(entry, ("inferometer_unaccounted_gpu_seconds_total", (interval.workload,)), interval.unaccounted_seconds)
+
+
+def _energy(entry: Entry, interval: Interval, policy: Policy) -> None:
+    if interval.joules:
+        where = (interval.workload, "gpu", "unknown", "counter")
+        _post(entry, ("inferometer_energy_joules_total", where), interval.joules)
+        if policy.carbon_grams_per_kwh is not None:
+            grams = interval.joules * policy.pue / _KWH * policy.carbon_grams_per_kwh
+            _post(entry, ("inferometer_carbon_grams_total", (interval.workload,)), grams)
+
+
+def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
+    """Post the cost by component and return its sum; None without a price or without any GPU."""
+    if policy.price is None or interval.gpus == 0:
+        return None
+    per_gpu = prices.held(policy.price, interval.until, interval.seconds)
+    cost = {name: money * interval.gpus for name, money in per_gpu.items()}
+    metered = isinstance(policy.price, prices.Owned) and policy.price.metered
+    if metered and policy.electricity is not None:
+        cost["electricity"] = prices.energy_cost(interval.joules, policy.electricity)
+    if policy.training is not None:
+        cost["training"] = prices.amortised(policy.training, interval.seconds) * interval.part
+    for component in _COMPONENTS:
+        for state in STATES:
+            amount = cost.get(component, 0.0) if state == interval.state else 0.0
+            _post(entry, ("inferometer_cost_total", (interval.workload, component, state)), amount)
+    return sum(cost.values())
+
+
+def _token_cost(entry: Entry, interval: Interval, policy: Policy, money: float) -> None:
+    """Σ token_cost = Σ cost: to the tokens that moved, else to idle or unassigned."""
+    workload, name = interval.workload, "inferometer_token_cost_total"
+    for rest in ("idle", "unassigned"):
+        _post(entry, (name, (workload, "", rest, "none")), 0.0)
+    parts: dict[tuple[str, str], float] = {}
+    if interval.state != "idle":
+        moved = {(m, t): n for m, change in interval.models.items() for t, n in change.tokens.items()}
+        parts = by_weights(money, moved, {where: policy.weights[where[1]] for where in moved})
+    for (model, kind), part in parts.items():
+        _post(entry, (name, (workload, model, kind, "weights")), part)
+    if not parts:
+        rest = "idle" if interval.state == "idle" else "unassigned"
+        _post(entry, (name, (workload, "", rest, "none")), money)
+
+
+def _requests_and_tokens(entry: Entry, interval: Interval, model: str, change: ModelChange) -> None:
+    where = (interval.workload, interval.engine, model)
+    for kind in TOKEN_TYPES:
+        _post(entry, ("inferometer_tokens_total", (*where, kind)), change.tokens.get(kind, 0.0))
+    for outcome in OUTCOMES:
+        _post(entry, ("inferometer_requests_total", (*where, outcome)), change.outcomes.get(outcome, 0.0))
+    _post(entry, ("inferometer_wasted_tokens_total", where), change.wasted)
+    if change.reasoning:
+        _post(entry, ("inferometer_reasoning_tokens_total", where), change.reasoning)
+    for latency, histogram in change.latencies.items():
+        entry.histograms[f"inferometer_{latency}_seconds", where] = histogram
+
+
+def _open_goodput(entry: Entry, workload: str, model: str, policy: Policy) -> None:
+    _goodput(entry, workload, Stratum(model, 0.0), policy)
+
+
+def _goodput(entry: Entry, workload: str, stratum: Stratum, policy: Policy) -> None:
+    if policy.slo is None:
+        return
+    verdict = goodput.judge(stratum, policy.slo.thresholds)
+    where = (workload, stratum.model)
+    _post(entry, ("inferometer_slo_requests_total", (*where, "histogram")), verdict.judged)
+    _post(entry, ("inferometer_good_requests_lower_total", (*where, "histogram")), verdict.good.lower)
+    _post(entry, ("inferometer_good_requests_upper_total", (*where, "histogram")), verdict.good.upper)
+    for slo, bounds in verdict.met.items():
+        _post(entry, ("inferometer_slo_met_requests_lower_total", (*where, slo, "histogram")), bounds.lower)
+        _post(entry, ("inferometer_slo_met_requests_upper_total", (*where, slo, "histogram")), bounds.upper)

@@ -1,0 +1,220 @@
+"""One engine's readings, one after the other: restarts, token and request changes, strata, states of time."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from inferometer.interval import strata
+from inferometer.interval.marks import Change, Marks, total
+from inferometer.interval.vanished import Vanished
+from inferometer.model import LATENCIES, EngineSignal, ModelChange, Stratum
+
+_STALLED_AFTER_SECONDS = 10.0
+_PENDING_CONNECTIONS = 2.0
+_FINISHED = ("finished_ok", "finished_error", "finished_aborted")
+_MOVES = (*_FINISHED, "prompt_tokens", "output_tokens", "rejected")
+_OUTCOME_OF = {
+    "finished_ok": "ok",
+    "finished_error": "error",
+    "finished_aborted": "aborted",
+    "rejected": "rejected",
+}
+
+
+class Pulse(Struct):
+    """Whether an engine that shows nothing is at rest or stuck (design §7, stalled)."""
+
+    vital: tuple[float, ...] = ()
+    moved_at: float = 0.0
+    resting_fds: float | None = None
+
+    def see(self, at: float, signal: EngineSignal) -> bool:
+        """Take a page and say whether the engine is stalled."""
+        alive = signal.vital != self.vital
+        if alive:
+            self.vital, self.moved_at = signal.vital, at
+        queued = requests(signal, "running") + requests(signal, "waiting")
+        fds = signal.gauges.get(("open_fds", ""))
+        if fds is not None and queued == 0 and (alive or self.resting_fds is None or fds < self.resting_fds):
+            self.resting_fds = fds
+        crowded = fds is not None and self.resting_fds is not None and fds >= self.resting_fds + _PENDING_CONNECTIONS
+        return at - self.moved_at >= _STALLED_AFTER_SECONDS and (queued > 0 or crowded)
+
+
+class ModelState(Struct):
+    """What is open for one model of one engine process."""
+
+    stratum: Stratum
+    vanished: Vanished = field(default_factory=Vanished)
+    wasted_before: float | None = 0.0
+    wasted: float = 0.0
+    cached_ahead: float = 0.0
+
+
+class Reading(Struct):
+    """What one page brought: changes by model, ended strata, restarts, and the state of the time before it."""
+
+    models: dict[str, ModelChange] = field(default_factory=dict)
+    strata: list[Stratum] = field(default_factory=list)
+    resets: int = 0
+    moved: bool = False
+    stalled: bool = False
+
+
+class EngineState(Struct):
+    """Everything about one engine that must survive the agent; its times are on the agent's steady clock."""
+
+    settled_at: float
+    read_at: float | None = None
+    refused: bool = False
+    running: float = 0.0
+    marks: Marks = field(default_factory=Marks)
+    pulse: Pulse = field(default_factory=Pulse)
+    models: dict[str, ModelState] = field(default_factory=dict)
+
+    def read(self, signal: EngineSignal, watched_since: float) -> Reading:
+        """Take a whole page. ``watched_since`` (unix): a process that started later counts from zero."""
+        reading = Reading()
+        if self.read_at is None:
+            fresh = self._young(signal, watched_since)
+        else:
+            fresh = self.marks.restarted(signal)
+            if fresh:
+                self._end_process(reading)
+                reading.resets = 1
+        if self.read_at is None and not fresh:
+            self._baseline(signal)
+        else:
+            self._change(signal, reading)
+        reading.stalled = self.pulse.see(signal.at, signal)
+        self.read_at = signal.at
+        self.running = requests(signal, "running")
+        return reading
+
+    def end_strata(self) -> list[Stratum]:
+        """Close every open stratum with what it has: the recording or the process is over."""
+        over = [state.stratum for state in self.models.values() if state.stratum.judged > 0]
+        for name, state in self.models.items():
+            state.stratum = Stratum(name, state.stratum.began)
+        return over
+
+    def shift(self, seconds: float) -> None:
+        """Move all times to another clock."""
+        self.settled_at += seconds
+        self.read_at = None if self.read_at is None else self.read_at + seconds
+        self.pulse.moved_at += seconds
+        for state in self.models.values():
+            state.stratum.began += seconds
+            for floor in (state.vanished.streaming, state.vanished.known):
+                floor.recent = [(at + seconds, value) for at, value in floor.recent]
+
+    def _young(self, signal: EngineSignal, watched_since: float) -> bool:
+        born = signal.process_start if signal.process_start is not None else signal.created
+        return self.refused if born is None else born >= watched_since
+
+    def _end_process(self, reading: Reading) -> None:
+        """The old process is gone: what was in flight in it was for nothing, its strata end."""
+        for name, state in self.models.items():
+            change = reading.models.setdefault(name, ModelChange())
+            self._waste(name, state, change)
+        reading.strata += self.end_strata()
+        self.models = {}
+        self.marks.forget()
+        self.pulse = Pulse()
+
+    def _baseline(self, signal: EngineSignal) -> None:
+        self.marks.baseline(signal)
+        at_rest = requests(signal, "running") + requests(signal, "waiting") == 0
+        for name in _models(signal):
+            state = self._model(name, signal)
+            by_token, by_call = self._missing(signal, name)
+            state.vanished.start_here(max(by_token, by_call))
+            state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
+            state.wasted_before = None
+            if at_rest:
+                self._waste(name, state, ModelChange())
+            state.stratum.in_flight = self._in_flight(signal, name, state)
+
+    def _change(self, signal: EngineSignal, reading: Reading) -> None:
+        change = self.marks.change(signal)
+        reading.moved = any(total(change.counters, name) > 0 for name in _MOVES)
+        at_rest = requests(signal, "running") + requests(signal, "waiting") == 0
+        for name in _models(signal):
+            state = self._model(name, signal)
+            model = reading.models.setdefault(name, ModelChange())
+            _count(model, name, change, state, cached_in_prompt=signal.traits.cached_in_prompt)
+            by_token, by_call = self._missing(signal, name)
+            model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
+            strata.grow(state.stratum, model)
+            in_flight = self._in_flight(signal, name, state)
+            if at_rest and in_flight <= 0:
+                self._waste(name, state, model)
+            if strata.ended(state.stratum, signal.at, in_flight):
+                if state.stratum.judged > 0:
+                    reading.strata.append(state.stratum)
+                state.stratum = strata.following(state.stratum, signal.at, in_flight)
+
+    def _model(self, name: str, signal: EngineSignal) -> ModelState:
+        if name not in self.models:
+            traits = signal.traits
+            self.models[name] = ModelState(
+                Stratum(name, signal.at, single_token_has_tpot=traits.single_token_has_tpot)
+            )
+        return self.models[name]
+
+    def _missing(self, signal: EngineSignal, model: str) -> tuple[float, float]:
+        """Requests that should be on the page and are not: first tokens without an end, calls without a request."""
+        marks = self.marks
+        running = signal.gauges.get(("running", model), 0.0)
+        by_token = marks.level(model, "ttft") - marks.level(model, *_FINISHED) - running
+        by_call = 0.0
+        if len(_models(signal)) == 1:
+            by_call = marks.page_level("http_ended") - marks.page_level("parents_finished", "rejected")
+        return by_token, by_call
+
+    def _in_flight(self, signal: EngineSignal, model: str, state: ModelState) -> float:
+        """An upper bound of the requests that have a first token and no end."""
+        running = signal.gauges.get(("running", model), 0.0)
+        first_tokens = self.marks.level(model, "ttft")
+        return max(first_tokens - self.marks.level(model, *_FINISHED) - state.vanished.streaming.certain, running)
+
+    def _waste(self, model: str, state: ModelState, change: ModelChange) -> None:
+        """With nothing in flight, output that no finished request has is wasted."""
+        if ("finished_output_tokens", model) not in self.marks.levels:
+            return
+        wasted = self.marks.level(model, "output_tokens") - self.marks.level(model, "finished_output_tokens")
+        if state.wasted_before is None:
+            state.wasted_before = wasted
+        change.wasted = max(0.0, wasted - state.wasted_before - state.wasted)
+        state.wasted += change.wasted
+
+
+def requests(signal: EngineSignal, gauge: str) -> float:
+    """Running or waiting requests of all models."""
+    return sum(value for (name, _), value in signal.gauges.items() if name == gauge)
+
+
+def _models(signal: EngineSignal) -> list[str]:
+    """The models of a page: those that count tokens or requests."""
+    return list(dict.fromkeys(key.model for key in signal.counters if key.signal in _MOVES))
+
+
+def _count(model: ModelChange, name: str, change: Change, state: ModelState, *, cached_in_prompt: bool) -> None:
+    moved = change.counters
+    prompt, cached = moved.get(("prompt_tokens", name), 0.0), moved.get(("cached_tokens", name), 0.0)
+    if cached_in_prompt:
+        # Cached tokens may show up a page before the prompt that they belong to: they wait for it.
+        fresh = prompt - cached - state.cached_ahead
+        state.cached_ahead = max(0.0, -fresh)
+        prompt = max(0.0, fresh)
+    model.tokens = {
+        "input_uncached": prompt,
+        "input_cached": cached,
+        "output": moved.get(("output_tokens", name), 0.0),
+    }
+    model.reasoning = moved.get(("reasoning_tokens", name), 0.0)
+    for signal, outcome in _OUTCOME_OF.items():
+        model.outcomes[outcome] = moved.get((signal, name), 0.0)
+    for latency in LATENCIES:
+        if (latency, name) in change.histograms:
+            model.latencies[latency] = change.histograms[latency, name]

@@ -1,0 +1,228 @@
+"""Meter: readings of many engines in, settled stretches of time out. Time comes with the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct, field
+
+from inferometer.interval.engine import EngineState, Reading
+from inferometer.interval.joules import Joules
+from inferometer.interval.watch import Watch, Watched
+from inferometer.model import Batch, EngineSignal, EngineView, GpuReading, Interval, ModelChange, Signal
+
+_HELD_BEYOND_READING_SECONDS = 900.0
+
+
+class _Engine(Struct):
+    """An engine in the meter's hands. ``away``: the agent was, and the gap is not settled yet."""
+
+    watch: Watch
+    watched: Watched
+    state: EngineState | None = None
+    away: bool = False
+    up: bool = False
+    label: str = "unknown"
+    signal: EngineSignal | None = None
+    known_models: set[str] = field(default_factory=set)
+
+
+class _Mark(Struct):
+    """An engine's state as the ledger keeps it: ``ahead`` is what the wall clock was ahead of the steady one."""
+
+    ahead: float
+    state: EngineState
+
+
+class Meter:
+    """Follows every watched engine; ``interval`` is the time in seconds between two readings of one.
+
+    ``watched_since``: unix time since when a workload has been watched; workloads that are not in it start now.
+    """
+
+    def __init__(self, watches: Iterable[Watch], interval: float) -> None:
+        self.watched_since: dict[str, float] = {}
+        self.joules = Joules()
+        self._interval = interval
+        self._engines: dict[str, _Engine] = {}
+        self._done: list[Interval] = []
+        self._changed: set[str] = set()
+        self._ahead = 0.0
+        self.watch(watches, interval)
+
+    def watch(self, watches: Iterable[Watch], interval: float) -> None:
+        """Follow these workloads from now on; engines that stay keep their state."""
+        self._interval = interval
+        old, self._engines = self._engines, {}
+        for watch in watches:
+            for watched in watch.members:
+                name = watched.engine or f"({watch.workload})"
+                kept = old.get(name)
+                engine = self._engines[name] = kept or _Engine(watch, watched)
+                engine.watch, engine.watched = watch, watched
+
+    def add(self, batch: Batch, signals: Iterable[Signal]) -> None:
+        """Take what one batch brought."""
+        self._ahead = batch.wall - batch.at
+        for engine in self._engines.values():
+            self.watched_since.setdefault(engine.watch.workload, batch.wall)
+            if engine.state is None:
+                engine.state = EngineState(settled_at=batch.at)
+        for signal in signals:
+            if isinstance(signal, GpuReading):
+                self.joules.read(signal, (e.watch for e in self._engines.values()))
+            elif signal.engine in self._engines:
+                self._add_engine(signal.engine, self._engines[signal.engine], signal)
+
+    def due(self, at: float) -> list[Interval]:
+        """All stretches that ended, time without any reading included once it is older than two intervals."""
+        for name, engine in self._engines.items():
+            state = engine.state
+            if state is None:
+                continue
+            if not engine.watched.engine and engine.away:
+                self._come_back(engine, state, at)
+            since = state.read_at if state.read_at is not None else -1e300
+            silent = at - since > 2 * self._interval or not engine.watched.engine
+            if silent and not engine.away and at > state.settled_at:
+                engine.up, engine.label = False, "unknown"
+                self._done.append(self._close(name, engine, at, "unknown"))
+        done, self._done = self._done, []
+        return done
+
+    def finish(self, at: float) -> list[Interval]:
+        """The recording is over: settle the rest up to ``at`` and end all strata."""
+        done = self.due(at)
+        for name, engine in self._engines.items():
+            if engine.state is not None:
+                last = self._close(name, engine, at, engine.label)
+                last.strata = engine.state.end_strata()
+                done.append(last)
+        return done
+
+    def settled(self) -> bool:
+        """Whether the time that the agent was away is settled for every engine."""
+        return not any(engine.away for engine in self._engines.values())
+
+    def marks(self) -> dict[str, bytes]:
+        """The states that changed since the last call, by name, for the ledger."""
+        marks = {
+            name: msgspec.msgpack.encode(_Mark(self._ahead, state))
+            for name in self._changed
+            if name in self._engines and (state := self._engines[name].state) is not None
+        }
+        self._changed.clear()
+        marks[""] = msgspec.msgpack.encode((self.watched_since, self.joules.counters))
+        return marks
+
+    def restore(self, marks: dict[str, bytes], ahead: float) -> None:
+        """Go on from a ledger's marks. ``ahead``: seconds by which the wall clock is ahead of the steady one now."""
+        if "" in marks:
+            self.watched_since, self.joules.counters = msgspec.msgpack.decode(
+                marks[""], type=tuple[dict[str, float], dict[str, float]]
+            )
+        for name, engine in self._engines.items():
+            if name in marks:
+                mark = msgspec.msgpack.decode(marks[name], type=_Mark)
+                mark.state.shift(mark.ahead - ahead)
+                engine.state, engine.away = mark.state, True
+
+    def views(self) -> tuple[EngineView, ...]:
+        """Every engine as its newest page shows it."""
+        return tuple(_view(engine) for engine in self._engines.values() if engine.watched.engine)
+
+    def _add_engine(self, name: str, engine: _Engine, signal: EngineSignal) -> None:
+        state = engine.state
+        if state is None:
+            return
+        engine.up = not signal.error
+        if signal.error:
+            state.refused = state.read_at is None and signal.error == "refused"
+            if engine.away:
+                self._come_back(engine, state, signal.at)
+            return
+        engine.signal = signal
+        born = signal.process_start if signal.process_start is not None else signal.created
+        if engine.away:
+            self._come_back(engine, state, signal.at, None if born is None else born - self._ahead)
+        before, was_running = state.read_at, state.running
+        reading = state.read(signal, self.watched_since[engine.watch.workload])
+        since = before if before is not None else state.settled_at
+        running = was_running > 0 or state.running > 0
+        engine.label = self._label(reading, signal.at - since, running=running)
+        interval = self._close(name, engine, signal.at, engine.label)
+        interval.resets, interval.strata = reading.resets, reading.strata
+        for model in state.models:
+            if model not in engine.known_models:  # opens its accounts at zero
+                engine.known_models.add(model)
+                reading.models.setdefault(model, ModelChange())
+        interval.models = reading.models
+        self._done.append(interval)
+
+    def _label(self, reading: Reading, gap: float, *, running: bool) -> str:
+        if gap > 2 * self._interval:
+            return "unknown"
+        if reading.stalled:
+            return "stalled"
+        return "busy" if reading.moved or running else "idle"
+
+    def _come_back(self, engine: _Engine, state: EngineState, at: float, born: float | None = None) -> None:
+        """Settle the agent's own absence as far as the GPUs were provably held (design §7, agent away).
+
+        Without a page (or a start time on it) nothing is proven beyond 15 min after the last reading.
+        """
+        engine.away = False
+        gap_start = state.settled_at
+        if born is not None:
+            lost = min(max(born, gap_start), at) - gap_start
+        else:
+            last = state.read_at if state.read_at is not None else gap_start
+            lost = max(0.0, at - max(gap_start, last + _HELD_BEYOND_READING_SECONDS))
+        if born is None and lost > 0:
+            self._done.append(self._close_as(engine, at - lost, "unknown"))
+        if lost > 0:
+            state.settled_at += lost
+            empty = self._close_as(engine, state.settled_at, "unknown")
+            empty.unaccounted_seconds = lost * engine.watched.gpus
+            self._done.append(empty)
+
+    def _close(self, name: str, engine: _Engine, at: float, label: str) -> Interval:
+        self._changed.add(name)
+        return self._close_as(engine, at, label)
+
+    def _close_as(self, engine: _Engine, at: float, label: str) -> Interval:
+        state = engine.state
+        if state is None:
+            raise AssertionError("an engine is closed only after its first batch")
+        seconds = max(0.0, at - state.settled_at)
+        state.settled_at = max(at, state.settled_at)
+        return Interval(
+            workload=engine.watch.workload,
+            engine=engine.watched.engine,
+            until=state.settled_at + self._ahead,
+            seconds=seconds,
+            gpus=engine.watched.gpus,
+            state=label,
+            part=engine.watch.part(engine.watched),
+            joules=self.joules.take(engine.watch.workload, engine.watched.engine),
+        )
+
+
+def _view(engine: _Engine) -> EngineView:
+    signal = engine.signal
+    workload, name = engine.watch.workload, engine.watched.engine
+    if signal is None:
+        return EngineView(workload, name, up=engine.up)
+    edges = {key.signal: histogram.edges for key, histogram in signal.histograms.items()}
+    return EngineView(
+        workload=workload,
+        engine=name,
+        up=engine.up,
+        state=engine.label,
+        kind=signal.kind,
+        version=signal.version,
+        gauges=signal.gauges if engine.up else {},
+        missing=signal.missing,
+        edges=edges,
+    )

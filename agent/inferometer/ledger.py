@@ -1,0 +1,293 @@
+"""The ledger: totals, meter marks and hourly rows in SQLite, written in one transaction. The only file that writes.
+
+What is exposed is committed: ``totals`` change only after the disk has them (``synchronous=FULL``). A ledger that
+cannot be trusted is set aside, never deleted, and the totals start at zero: a clean reset for every reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from msgspec import Struct, field
+
+from inferometer.errors import LedgerError
+from inferometer.model import Account, Entry, Histogram, by_workload
+
+_log = logging.getLogger(__name__)
+_KEPT_HOURS = 400 * 24
+_HOUR = 3600
+_MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE totals (name TEXT, labels TEXT, value REAL NOT NULL, created REAL NOT NULL,
+                         PRIMARY KEY (name, labels)) WITHOUT ROWID;
+    CREATE TABLE histograms (name TEXT, labels TEXT, histogram BLOB NOT NULL, created REAL NOT NULL,
+                             PRIMARY KEY (name, labels)) WITHOUT ROWID;
+    CREATE TABLE marks (name TEXT PRIMARY KEY, mark BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE hours (workload TEXT, hour INTEGER, amounts TEXT NOT NULL,
+                        PRIMARY KEY (workload, hour)) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('generation', 0);
+    """,
+)
+
+
+class State(Struct):
+    """Everything that is committed."""
+
+    totals: dict[Account, float] = field(default_factory=dict)
+    created: dict[Account, float] = field(default_factory=dict)
+    histograms: dict[Account, Histogram] = field(default_factory=dict)
+    marks: dict[str, bytes] = field(default_factory=dict)
+    generation: int = 0
+
+
+class _Change(Struct):
+    """New values of what one post touches."""
+
+    totals: dict[Account, float] = field(default_factory=dict)
+    created: dict[Account, float] = field(default_factory=dict)
+    histograms: dict[Account, Histogram] = field(default_factory=dict)
+    hours: dict[tuple[str, int], dict[Account, float]] = field(default_factory=dict)
+
+
+class Ledger:
+    """Totals that only grow. ``folder`` None keeps them in memory only.
+
+    Raises LedgerError where the folder cannot be used at all or another agent holds it.
+    """
+
+    def __init__(self, folder: Path | None, currency: str, wall: Callable[[], float] = time.time) -> None:
+        self.state = State()
+        self.error = ""
+        self._wall = wall
+        self._currency = currency
+        self._waiting: list[Entry] = []
+        self._waiting_marks: dict[str, bytes] = {}
+        self._hour: dict[str, tuple[int, dict[Account, float]]] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._folder = folder
+        self._database: sqlite3.Connection | None = None
+        self._lock: IO[bytes] | None = None
+        if folder is not None:
+            self._lock = _locked(folder)
+            self._open(folder)
+
+    async def post(self, entries: Iterable[Entry], marks: Mapping[str, bytes]) -> bool:
+        """Commit entries and marks together; False (and ``error``) when the disk refused: they wait for the next."""
+        self._waiting += entries
+        self._waiting_marks.update(marks)
+        change = self._merge(self._waiting)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, change, self._waiting_marks)
+        except (sqlite3.Error, OSError) as error:
+            self._complain(str(error))
+            return False
+        self._complain("")
+        self.state.totals |= change.totals
+        self.state.created |= change.created
+        self.state.histograms |= change.histograms
+        self.state.marks |= self._waiting_marks
+        for (workload, hour), amounts in change.hours.items():
+            if hour >= self._hour.get(workload, (0, {}))[0]:
+                self._hour[workload] = (hour, amounts)
+        self._waiting, self._waiting_marks = [], {}
+        return True
+
+    def close(self) -> None:
+        """Finish what is being written and let go of the folder."""
+        self._writer.shutdown(wait=True)
+        if self._database is not None:
+            self._database.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    # -- in memory
+
+    def _merge(self, entries: Iterable[Entry]) -> _Change:
+        change, now = _Change(), self._wall()
+        state = self.state
+        for entry in entries:
+            hour = int(entry.until // _HOUR) * _HOUR
+            for account, amount in entry.amounts.items():
+                known = change.totals.get(account)
+                known = state.totals.get(account) if known is None else known
+                if amount == 0 and known is not None:
+                    continue
+                change.totals[account] = (known or 0.0) + amount
+                if known is None:
+                    change.created[account] = now
+                reduced = by_workload(account)
+                if amount and reduced is not None:
+                    row = self._hour_row(change, entry.workload, hour)
+                    row[reduced] = row.get(reduced, 0.0) + amount
+            for account, more in entry.histograms.items():
+                have = change.histograms.get(account) or state.histograms.get(account)
+                same = have is not None and have.edges == more.edges
+                change.histograms[account] = have.plus(more) if have is not None and same else more
+                if not same:
+                    change.created[account] = now
+        return change
+
+    def _hour_row(self, change: _Change, workload: str, hour: int) -> dict[Account, float]:
+        where = (workload, hour)
+        if where not in change.hours:
+            kept_hour, kept = self._hour.get(workload, (-1, {}))
+            change.hours[where] = dict(kept) if kept_hour == hour else self._read_hour(workload, hour)
+        return change.hours[where]
+
+    def _complain(self, error: str) -> None:
+        if error != self.error:
+            if error:
+                _log.error("the ledger cannot be written; totals stand still until it can", extra={"error": error})
+            else:
+                _log.info("the ledger is written again")
+        self.error = error
+
+    # -- on disk
+
+    def _open(self, folder: Path) -> None:
+        path = folder / "ledger.db"
+        try:
+            self._database = _connected(path)
+            self.state = _load(self._database, at_least=_exposed(folder))
+        except (sqlite3.DatabaseError, msgspec.MsgspecError, _Untrusted, ValueError, KeyError) as error:
+            if isinstance(error, sqlite3.OperationalError) and not path.exists():
+                raise LedgerError(f"{path}: cannot be created: {error}; check --storage.path and its owner") from error
+            self._set_aside(path, str(error))
+        self._check_currency(path)
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        if self._database is not None:
+            self._database.close()
+        aside = path.with_name(f"ledger.set-aside-{int(self._wall())}.db")
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+        path.with_name("exposed").unlink(missing_ok=True)
+        _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(aside)})
+        self._database = _connected(path)
+        self.state = _load(self._database)
+
+    def _check_currency(self, path: Path) -> None:
+        if self._database is None:
+            return
+        row = self._database.execute("SELECT value FROM meta WHERE key = 'currency'").fetchone()
+        if row is None:
+            with self._database:
+                self._database.execute("INSERT INTO meta VALUES ('currency', ?)", (self._currency,))
+        elif row[0] != self._currency:
+            self.close()
+            raise LedgerError(
+                f"{path}: its money is {row[0]}, the configuration says currency: {self._currency}; "
+                f"use another --storage.path for another currency"
+            )
+
+    def _read_hour(self, workload: str, hour: int) -> dict[Account, float]:
+        if self._database is None:
+            return {}
+        query = "SELECT amounts FROM hours WHERE workload = ? AND hour = ?"
+        row = self._database.execute(query, (workload, hour)).fetchone()
+        return {(name, tuple(labels)): value for name, labels, value in json.loads(row[0])} if row else {}
+
+    def _commit(self, change: _Change, marks: Mapping[str, bytes]) -> None:
+        database = self._database
+        if database is None or self._folder is None:
+            return
+        created = {**self.state.created, **change.created}
+        with database:
+            database.executemany(
+                "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                [(a[0], json.dumps(a[1]), value, created[a]) for a, value in change.totals.items()],
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?)",
+                [(a[0], json.dumps(a[1]), msgspec.msgpack.encode(h), created[a]) for a, h in change.histograms.items()],
+            )
+            database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
+            database.executemany(
+                "INSERT OR REPLACE INTO hours VALUES (?, ?, ?)",
+                [(w, hour, json.dumps([(*a, v) for a, v in row.items()])) for (w, hour), row in change.hours.items()],
+            )
+            if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
+                oldest = max(hour for _, hour in change.hours) - _KEPT_HOURS * _HOUR
+                database.execute("DELETE FROM hours WHERE hour < ?", (oldest,))
+            database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (self.state.generation + 1,))
+        self.state.generation += 1
+        with contextlib.suppress(OSError):  # a hint about backups; the commit itself is done
+            (self._folder / "exposed").write_text(f"{self.state.generation:020d}", encoding="ascii")
+
+
+class _Untrusted(Exception):  # noqa: N818  it says what the ledger is
+    """A ledger that is whole but must not be gone on with."""
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("ab")
+    except OSError as error:
+        raise LedgerError(f"{folder}: {error.strerror}; check --storage.path and its owner") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise LedgerError(
+            f"{folder}: another agent is using this ledger; stop it or give this one its own --storage.path"
+        ) from error
+    return lock
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False, timeout=10)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(_MIGRATIONS):
+        raise _Untrusted(f"a newer Inferometer wrote it (schema {version}, this one knows {len(_MIGRATIONS)})")
+    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+        database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+    return database
+
+
+def _load(database: sqlite3.Connection, at_least: int = 0) -> State:
+    verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise _Untrusted(f"it is damaged: {verdict}")
+    state = State(generation=int(database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0]))
+    if state.generation < at_least:
+        raise _Untrusted("it is older than what was exposed (restored from a backup?)")
+    for name, labels, value, created in database.execute("SELECT * FROM totals"):
+        account = (name, tuple(json.loads(labels)))
+        state.totals[account], state.created[account] = value, created
+    for name, labels, blob, created in database.execute("SELECT * FROM histograms"):
+        account = (name, tuple(json.loads(labels)))
+        state.histograms[account] = msgspec.msgpack.decode(blob, type=Histogram)
+        state.created[account] = created
+    state.marks = dict(database.execute("SELECT * FROM marks"))
+    return state
+
+
+def _exposed(folder: Path) -> int:
+    """The generation that was last exposed, as a file beside the ledger has it; a backup restores only one of them."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return int((folder / "exposed").read_text(encoding="ascii"))
+    return 0
+
+
+def hours(folder: Path) -> list[tuple[str, int, dict[Account, float]]]:
+    """All hourly rows: workload, unix time of the hour's start, amounts by account without engine."""
+    database = sqlite3.connect(f"file:{folder / 'ledger.db'}?mode=ro", uri=True)
+    rows: list[Any] = database.execute("SELECT * FROM hours ORDER BY hour, workload").fetchall()
+    database.close()
+    return [(w, hour, {(name, tuple(labels)): v for name, labels, v in json.loads(text)}) for w, hour, text in rows]
