@@ -155,6 +155,7 @@ class EngineSignal(Struct, frozen=True):
     engine: str
     at: float
     error: str = ""
+    detail: str = ""
     kind: str = ""
     version: str = ""
     process_start: float | None = None

@@ -41,13 +41,21 @@ class Translator:
     def __call__(self, page: Page) -> EngineSignal:
         """The signal of a page; ``error`` says why there is none."""
         if page.error:
-            return EngineSignal(self.engine, page.at, page.error)
+            return EngineSignal(self.engine, page.at, page.error, page.detail)
         found = [a for a in self._adapters if matches(a, page)]
         if len(found) != 1:
-            return EngineSignal(self.engine, page.at, "unknown_engine" if not found else "ambiguous_engine")
+            return self._unrecognised(page, found)
         if found[0] is not self._adapter:
             self._adopt(found[0])
         return self._translate(found[0], page)
+
+    def _unrecognised(self, page: Page, found: list[Adapter]) -> EngineSignal:
+        if found:
+            fits = ", ".join(adapter.engine for adapter in found)
+            return EngineSignal(self.engine, page.at, "ambiguous_engine", f"{fits} all fit this page; set engine:")
+        known = ", ".join(adapter.engine for adapter in self._adapters)
+        detail = f"none of {known} is on this page; see what is with: inferometer explain URL"
+        return EngineSignal(self.engine, page.at, "unknown_engine", detail)
 
     def _adopt(self, adapter: Adapter) -> None:
         self._adapter = adapter

@@ -157,9 +157,7 @@ class EngineState(Struct):
     def _model(self, name: str, signal: EngineSignal) -> ModelState:
         if name not in self.models:
             traits = signal.traits
-            self.models[name] = ModelState(
-                Stratum(name, signal.at, single_token_has_tpot=traits.single_token_has_tpot)
-            )
+            self.models[name] = ModelState(Stratum(name, signal.at, single_token_has_tpot=traits.single_token_has_tpot))
         return self.models[name]
 
     def _missing(self, signal: EngineSignal, model: str) -> tuple[float, float]:

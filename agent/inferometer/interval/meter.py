@@ -105,6 +105,24 @@ class Meter:
         """Whether the time that the agent was away is settled for every engine."""
         return not any(engine.away for engine in self._engines.values())
 
+    def settled_until(self) -> dict[str, float]:
+        """Unix time up to which every second of a workload is settled."""
+        until: dict[str, float] = {}
+        for engine in self._engines.values():
+            if engine.state is not None:
+                name, at = engine.watch.workload, engine.state.settled_at + self._ahead
+                until[name] = min(until.get(name, at), at)
+        return until
+
+    def pending(self) -> dict[str, float]:
+        """Requests by workload that wait for their stratum to end."""
+        waiting: dict[str, float] = {}
+        for engine in self._engines.values():
+            models = engine.state.models.values() if engine.state is not None else ()
+            name = engine.watch.workload
+            waiting[name] = waiting.get(name, 0.0) + sum(model.stratum.judged for model in models)
+        return waiting
+
     def marks(self) -> dict[str, bytes]:
         """The states that changed since the last call, by name, for the ledger."""
         marks = {

@@ -1,0 +1,46 @@
+# Everything a developer or a visitor runs. `make run` and `make test` need only Python 3.11 and a network for pip.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: run test lint types check check-all bench docs tools clean
+
+run: $(READY)            ## the demo: simulated engines and GPUs, the agent, its page
+	$(BIN)/inferometer demo
+
+test: $(READY) tools     ## every test that needs at most a few minutes
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+check: lint types test   ## the gate: what CI runs
+
+check-all: check         ## the long runs on top
+	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
+
+bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser
+	$(BIN)/python -m bench
+
+docs: $(READY)           ## rewrite the generated pages under docs/
+	$(BIN)/python -m inferometer.config.docs
+	$(BIN)/python -m inferometer.exposition.docs
+
+# promtool checks our /metrics; it comes with Debian's prometheus. Where it cannot be had its test says so, and fails in CI.
+tools:
+	@command -v promtool >/dev/null || sh tests/tools/install-promtool.sh
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache agent/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,177 @@
+"""``inferometer run``: the live agent, wired by hand: config → parts → tasks → clean shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from inferometer import economics, pipeline
+from inferometer.app.clock import Clock
+from inferometer.app.lag import LoopLag
+from inferometer.app.plan import Plan, plan
+from inferometer.app.publisher import Publisher
+from inferometer.app.readers import Readers
+from inferometer.config import Config
+from inferometer.errors import ConfigError, InferometerError
+from inferometer.exposition.server import listen, make_app
+from inferometer.interval import Meter
+from inferometer.ledger import Ledger
+from inferometer.model import Account, Batch, Entry, GpuReading, Interval, Signal, Snapshot
+from inferometer.sources.nvml import Nvml, NvmlSource
+from inferometer.sources.scrape import open_session
+
+_log = logging.getLogger(__name__)
+_FIRST_LOOK_SECONDS = 0.7
+
+
+class Agent:
+    """One running agent, and what its server may ask it. ``load`` gives the configuration, at each start and reload.
+
+    ``nvml_library`` stands in for the GPU driver's library. Raises ConfigError or LedgerError before it starts.
+    """
+
+    def __init__(
+        self, load: Callable[[], Config], environ: Mapping[str, str], nvml_library: object | None = None
+    ) -> None:
+        self._load, self._environ = load, environ
+        self._config = load()
+        self._clock = Clock()
+        self._plan: Plan = plan(self._config, (), environ)
+        self._reload_ok = True
+        self._published_at = self._clock.at()
+        folder = Path(self._config.storage.path) if self._config.storage.path else None
+        self._ledger = Ledger(folder, self._config.currency)
+        self._meter = Meter(self._plan.watches, self._config.interval)
+        self._meter.restore(self._ledger.state.marks, self._clock.wall() - self._clock.at())
+        self._lag = LoopLag()
+        self._nvml = None
+        if "nvml" in self._config.gpu.sources:
+            self._nvml = NvmlSource(Nvml(self._clock.at, nvml_library))
+        self._readers = Readers(self._clock, self._nvml)
+        self._publisher = Publisher(self._meter, self._ledger, self._readers.stats.views, self._about_itself)
+
+    async def run(self, stop: asyncio.Event, started: Callable[[str], None] = lambda _: None) -> None:
+        """Measure until ``stop`` is set, then commit what has been read. ``started`` gets the base URL."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._ledger.close)
+            self._readers.session = await stack.enter_async_context(open_session())
+            address = await self._serve(stack)
+            self._log_start(address)
+            await self._first_look_at_gpus()
+            self._follow(self._plan)
+            async with asyncio.TaskGroup() as tasks:
+                lag = tasks.create_task(self._lag.watch())
+                tasks.create_task(self._stream())
+                started(address)
+                await stop.wait()
+                lag.cancel()
+                await self._readers.stop()
+            _log.info("stopped")
+
+    # -- what the server asks
+
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot; None before the first."""
+        return self._publisher.snapshot
+
+    def age_seconds(self) -> float:
+        """Seconds since the last snapshot, or since the start."""
+        return self._clock.at() - self._published_at
+
+    @property
+    def interval_seconds(self) -> float:
+        """How often a snapshot is due."""
+        return self._config.interval
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the numbers are worth scraping, and why not."""
+        if self.snapshot() is None:
+            return False, "nothing has been read yet"
+        if not self._meter.settled():
+            return False, "the time since the last run is not settled yet: no engine has answered or refused so far"
+        return True, "ready"
+
+    async def reload(self) -> tuple[bool, str]:
+        """Read the configuration again; a bad one changes nothing but a gauge."""
+        try:
+            settings = self._load()
+            if settings.currency != self._config.currency:
+                raise ConfigError([f"currency: stays {self._config.currency} while the agent runs; restart it"])
+            self._follow(plan(settings, self._publisher.gpus, self._environ))
+        except InferometerError as error:
+            self._reload_ok = False
+            _log.error("the configuration is bad; the running one stays", extra={"error": str(error)})
+            return False, str(error)
+        self._reload_ok = True
+        _log.info("the configuration is loaded again")
+        return True, "reloaded"
+
+    async def _stream(self) -> None:
+        await pipeline.run(
+            self._readers.batches(), self._translate, self._meter, self._settle, self._ledger, self._publish
+        )
+
+    def _translate(self, batch: Batch) -> list[Signal]:
+        signals = self._readers.translate(batch)
+        for signal in signals:
+            if isinstance(signal, GpuReading):
+                self._see_gpus(signal)
+        return signals
+
+    def _settle(self, interval: Interval) -> Entry:
+        return economics.settle(interval, self._plan.policies[interval.workload])
+
+    def _publish(self, batch: Batch, entries: list[Entry]) -> None:
+        self._publisher(batch, entries)
+        self._published_at = self._clock.at()
+
+    def _follow(self, new: Plan) -> None:
+        self._plan, self._config = new, new.config
+        for hint in new.hints:
+            _log.warning(hint)
+        self._meter.watch(new.watches, new.config.interval)
+        self._readers.follow(new)
+        self._publisher.follow(new)
+
+    async def _first_look_at_gpus(self) -> None:
+        """Who holds what should be known from the first second on, but a slow driver must not delay the start."""
+        if self._nvml is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                    self._see_gpus(await self._nvml.read())
+
+    def _see_gpus(self, reading: GpuReading) -> None:
+        """A GPU that was not there before may change who holds what."""
+        if reading.error:
+            return
+        new = {gpu.uuid for gpu in reading.gpus} - {gpu.uuid for gpu in self._publisher.gpus}
+        self._publisher.gpus = reading.gpus
+        if new:
+            _log.info("GPUs found", extra={"count": len(reading.gpus), "driver": reading.driver})
+            self._plan = plan(self._config, reading.gpus, self._environ)
+            self._meter.watch(self._plan.watches, self._config.interval)
+            self._publisher.follow(self._plan)
+
+    async def _serve(self, stack: contextlib.AsyncExitStack) -> str:
+        try:
+            listener = await listen(make_app(self), self._config.web.listen_address)
+        except OSError as error:
+            raise InferometerError(str(error)) from error
+        stack.push_async_callback(listener.close)
+        host = listener.host
+        shown = "localhost" if host in {"0.0.0.0", "::", ""} else f"[{host}]" if ":" in host else host  # noqa: S104
+        return f"http://{shown}:{listener.port}"
+
+    def _about_itself(self) -> dict[Account, float]:
+        return {
+            ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
+            ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
+        }
+
+    def _log_start(self, address: str) -> None:
+        where = self._config.storage.path or "memory only: totals end with this process; add --storage.path DIR"
+        workloads = ",".join(self._plan.policies)
+        _log.info("started", extra={"listen": address, "ledger": where, "workloads": workloads})

@@ -1,0 +1,87 @@
+"""The last stage: what was settled and what is seen become the snapshot that every reader renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from inferometer import __version__
+from inferometer.app.plan import Plan
+from inferometer.economics import Windows, ratios
+from inferometer.economics.goodput import bucket_gap
+from inferometer.economics.prices import hourly
+from inferometer.interval import Meter
+from inferometer.ledger import Ledger
+from inferometer.model import Account, Batch, EngineView, Entry, Gpu, Snapshot, SourceView
+
+
+class Publisher:
+    """Composes snapshots. ``sources``: how the sources are doing; ``agent``: gauges about the agent itself."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        ledger: Ledger,
+        sources: Callable[[], tuple[SourceView, ...]] = tuple,
+        agent: Callable[[], dict[Account, float]] = dict,
+    ) -> None:
+        self.snapshot: Snapshot | None = None
+        self.gpus: tuple[Gpu, ...] = ()
+        self.plan: Plan | None = None
+        self._meter, self._ledger = meter, ledger
+        self._sources, self._agent = sources, agent
+        self._windows = Windows(())
+
+    def follow(self, plan: Plan) -> None:
+        """Publish what this plan says from now on."""
+        if plan.config.windows != self._windows.windows:
+            self._windows = Windows(plan.config.windows)
+        self.plan = plan
+
+    def __call__(self, batch: Batch, entries: Sequence[Entry]) -> None:
+        """Take the entries of a batch and publish."""
+        self._windows.post(entries)
+        self._windows.keep()
+        state, views = self._ledger.state, self._meter.views()
+        self.snapshot = Snapshot(
+            wall=batch.wall,
+            totals=dict(state.totals),
+            created=dict(state.created),
+            histograms=dict(state.histograms),
+            values=self._values(batch.wall, views),
+            engines=views,
+            gpus=self.gpus,
+            sources=self._sources(),
+            hints=self.plan.hints if self.plan else (),
+            currency=self.plan.config.currency if self.plan else "USD",
+        )
+
+    def _values(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
+        values: dict[Account, float] = {("inferometer_build_info", (__version__,)): 1.0}
+        values.update(self._agent())
+        for workload, window, seconds, grown in self._windows.changes():
+            values.update(ratios(workload, window, seconds, grown))
+        for workload, settled_until in self._meter.settled_until().items():
+            values["inferometer_settled_until_timestamp_seconds", (workload,)] = settled_until
+            since = self._meter.watched_since[workload]
+            values["inferometer_accounting_start_timestamp_seconds", (workload,)] = since
+        values.update(self._policies(wall, views))
+        return values
+
+    def _policies(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
+        """What the owner decided, as gauges, so that a dashboard can draw it beside what happened."""
+        values: dict[Account, float] = {}
+        pending = self._meter.pending()
+        for name, policy in self.plan.policies.items() if self.plan else ():
+            values["inferometer_price_missing", (name,)] = float(policy.price is None)
+            if policy.price is not None:
+                values["inferometer_gpu_hourly_price", (name,)] = hourly(policy.price, wall)
+            if policy.slo is not None:
+                values["inferometer_slo_objective_ratio", (name,)] = policy.slo.objective
+                values["inferometer_slo_requests_pending", (name,)] = pending.get(name, 0.0)
+                for slo, threshold in policy.slo.thresholds.items():
+                    values["inferometer_slo_threshold_seconds", (name, slo)] = threshold
+                    for view in views:
+                        if view.workload == name and slo in view.edges:
+                            gap = bucket_gap(view.edges[slo], threshold)
+                            values["inferometer_slo_bucket_gap_seconds", (name, view.engine, slo)] = gap
+        return values

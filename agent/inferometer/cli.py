@@ -1,0 +1,214 @@
+"""The command line: parses, calls one composition root per command, returns an exit code.
+
+Exit codes: 0 fine · 1 the answer is no (bad configuration, unknown page, failed pages) · 2 wrong use or cannot start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inferometer import __version__, config, log
+from inferometer.config import FLAGS, Config
+from inferometer.errors import ConfigError, InferometerError
+
+_EPILOG = """\
+first steps:
+  inferometer demo                                                    see everything, without GPU or server
+  inferometer run --engine.url http://localhost:8000/metrics --price.gpu-hour 2.50 --gpus 1
+  inferometer explain http://localhost:8000/metrics                   what the agent sees on that page
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(argv)
+    log.setup(options.log_level or "info", options.log_format or "logfmt")
+    try:
+        code: int = options.command(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except InferometerError as error:
+        print(f"inferometer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    load = _loader(options)
+    asyncio.run(_agent(load, lambda _: None))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from inferometer.sim.traffic import Shape  # noqa: PLC0415  only the demo needs the simulated world
+    from inferometer.sim.world import World  # noqa: PLC0415  likewise
+
+    shape = Shape(requests_per_second=options.load, day_seconds=600.0)
+    with World(engines=options.engines, gpus=options.engines, shape=shape) as world:
+        flags = {
+            "engine.url": list(world.urls),
+            "workload": "demo",
+            "price.gpu-hour": "2.50",
+            "slo.ttft": "500ms",
+            "slo.tpot": "50ms",
+            "slo.e2e": "10s",
+            "interval": "1s",
+            **_given(options),
+        }
+        load = _loader_of(options.config_file, flags)
+
+        def started(url: str) -> None:
+            print(f"live page  {url}/\nmetrics    {url}/metrics\nas JSON    {url}/api/v1/snapshot")
+            print("engines    " + "  ".join(world.urls) + "\nStop with Ctrl-C.", flush=True)
+
+        asyncio.run(_agent(load, started, world.nvml))
+    return 0
+
+
+async def _agent(
+    load: Callable[[], Config], started: Callable[[str], None], nvml_library: object | None = None
+) -> None:
+    from inferometer.app.agent import Agent  # noqa: PLC0415  the other commands start faster without it
+
+    agent = Agent(load, os.environ, nvml_library)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    reloads: set[asyncio.Task[tuple[bool, str]]] = set()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(agent.reload())))
+    await agent.run(stop, started)
+
+
+def _check(options: argparse.Namespace) -> int:
+    print(config.dump(config.load(options.file, {}, os.environ)), end="")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from inferometer.app.explain import explain  # noqa: PLC0415  likewise
+
+    thresholds = config.load(None, {"engine.url": "http://none/metrics", **_given(options)}, {}).workloads[0].slo
+    explanation = asyncio.run(explain(options.where, thresholds.thresholds))
+    print(explanation.text)
+    return 0 if explanation.recognised else 1
+
+
+def _record(options: argparse.Namespace) -> int:
+    from inferometer.app.record import record  # noqa: PLC0415  likewise
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text} ", end="", file=sys.stderr, flush=True)
+
+    seconds, every = _seconds(options.seconds, "--for"), _seconds(options.every, "--every")
+    failed = asyncio.run(record(options.urls, options.out, seconds, every, progress))
+    print(f"{options.out}: recorded, {failed} readings failed; see it with: inferometer replay {options.out} --gpus 1")
+    return 1 if failed else 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from inferometer.app import replay  # noqa: PLC0415  likewise
+    from inferometer.app.output import Output  # noqa: PLC0415  likewise
+
+    flags = _given(options)
+    if options.config_file is None and "engine.url" not in flags:
+        flags["engine.url"] = [f"recording:{name}" for name in replay.sources(options.folder)]
+    settings = _loader_of(options.config_file, flags)()
+    output = Output(options.format, sys.stdout)
+    snapshot = asyncio.run(replay.replay(options.folder, settings, os.environ, output.each))
+    output.last(snapshot)
+    return 0
+
+
+# -- parsing --------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inferometer",
+        description="What LLM inference costs while it runs: cost per token, goodput and energy for Prometheus.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"inferometer {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(commands, "run", _run, "the agent: measure running engines and serve /metrics", flags=True)
+    demo = _add(commands, "demo", _demo, "the whole thing on one machine, with simulated GPUs and engines", flags=True)
+    demo.add_argument("--engines", type=int, default=2, help="simulated engines, one GPU each (default: 2)")
+    demo.add_argument("--load", type=float, default=2.0, help="requests per second and engine (default: 2)")
+    check = _add(commands, "check", _check, "validate a configuration and print it with all defaults")
+    check.add_argument("file", help="the configuration file")
+    explain = _add(commands, "explain", _explain, "what a metrics page tells the agent", flags=True)
+    explain.add_argument("where", metavar="URL|FILE")
+    record = _add(commands, "record", _record, "write the pages of engines into a recording")
+    record.add_argument("urls", nargs="+", metavar="URL")
+    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
+    record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
+    replay = _add(commands, "replay", _replay, "a recording through the same pipeline", flags=True)
+    replay.add_argument("folder", type=Path, metavar="DIR")
+    formats = ("text", "json", "metrics", "openmetrics")
+    replay.add_argument("--format", choices=formats, default="text", help="of the final snapshot (default: text)")
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    text: str,
+    *,
+    flags: bool = False,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=command, config_file=None, log_level=None, log_format=None)
+    if flags:
+        parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="YAML, see docs/configuration.md")
+        for flag in FLAGS:
+            name_of_value = flag.name.replace(".", "_").replace("-", "_")
+            action = "append" if flag.repeatable else "store"
+            parser.add_argument(
+                f"--{flag.name}", dest=name_of_value, metavar=flag.metavar, help=flag.help, action=action
+            )
+    return parser
+
+
+def _given(options: argparse.Namespace) -> dict[str, str | Sequence[str]]:
+    """The flags that stand on the command line, by their dotted names."""
+    values = {flag.name: getattr(options, flag.name.replace(".", "_").replace("-", "_")) for flag in FLAGS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _loader(options: argparse.Namespace) -> Callable[[], Config]:
+    return _loader_of(options.config_file, _given(options))
+
+
+def _loader_of(file: str | None, flags: dict[str, str | Sequence[str]]) -> Callable[[], Config]:
+    def load() -> Config:
+        settings = config.load(file, flags, os.environ)
+        log.setup(settings.log.level, settings.log.format)
+        return settings
+
+    return load
+
+
+def _seconds(text: str, flag: str) -> float:
+    seconds = config.durations.seconds(text)
+    if not seconds:
+        raise ConfigError([f"{flag}: {text!r} is no duration; write it with a unit, e.g. 60s or 500ms"])
+    return seconds

@@ -1,0 +1,27 @@
+"""Configuration: YAML, environment and flags become one frozen, checked ``Config``; all faults are told at once."""
+
+from __future__ import annotations
+
+from inferometer.config import costs, durations
+from inferometer.config.dump import dump
+from inferometer.config.flags import FLAGS, Flag
+from inferometer.config.load import load
+from inferometer.config.schema import Budget, Config, Engine, Otlp, Price, Slo, Tls, Training, Workload
+
+__all__ = [
+    "FLAGS",
+    "Budget",
+    "Config",
+    "Engine",
+    "Flag",
+    "Otlp",
+    "Price",
+    "Slo",
+    "Tls",
+    "Training",
+    "Workload",
+    "costs",
+    "dump",
+    "durations",
+    "load",
+]

@@ -1,0 +1,61 @@
+"""Loading: file, variables and flags become one checked Config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from inferometer.config import flags as overlays
+from inferometer.config import reader, rules, tables
+from inferometer.config.faults import Faults
+from inferometer.config.presets import MLPERF_OBJECTIVE, PRESETS
+from inferometer.config.schema import Config, Slo
+from inferometer.errors import ConfigError
+from inferometer.model import SLOS
+
+
+def load(path: str | None, flags: Mapping[str, overlays.Given], environ: Mapping[str, str]) -> Config:
+    """The configuration: default < file < environment < flag.
+
+    ``path``: the file; None takes INFEROMETER_CONFIG_FILE, and without that the flags describe one workload.
+    ``flags``: values by dotted name, without dashes (``{"slo.ttft": "500ms"}``).
+    Raises ConfigError with every fault as one sentence. Reads that one file; what ``*_file`` keys name stays unread.
+    """
+    file = path or environ.get("INFEROMETER_CONFIG_FILE") or None
+    faults = Faults(file or "flags")
+    root = reader.read(file, environ, faults) if file else None
+    if file and root is None:
+        raise ConfigError(faults.sentences())
+    config: Config | None = tables.table(Config).decode(overlays.overlay(root, flags, environ, faults), (), faults)
+    if config is not None:
+        rules.check(config, faults)
+    if config is None or faults.sentences():
+        raise ConfigError(faults.sentences())
+    return _resolved(config, faults)
+
+
+def _resolved(config: Config, faults: Faults) -> Config:
+    """Fill in the defaults that depend on other keys."""
+    scrape = config.scrape
+    if not faults.written(("scrape", "timeout")):
+        scrape = replace(scrape, timeout=min(config.interval, scrape.timeout))
+    default = "default" if "default" in config.prices else None
+    workloads = tuple(
+        replace(
+            workload,
+            price=workload.price or default,
+            slo=_preset(workload.slo, objective=faults.written(("workloads", index, "slo", "objective"))),
+        )
+        for index, workload in enumerate(config.workloads)
+    )
+    return replace(config, workloads=workloads, scrape=scrape)
+
+
+def _preset(slo: Slo, *, objective: bool) -> Slo:
+    """Limits of the preset where none are written; its objective too, unless one is written."""
+    if slo.preset is None:
+        return slo
+    preset = PRESETS[slo.preset]
+    limits = {name: slo.thresholds.get(name, getattr(preset, name)) for name in SLOS}
+    return replace(slo, **limits, objective=slo.objective if objective else MLPERF_OBJECTIVE)

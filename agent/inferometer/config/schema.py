@@ -1,0 +1,238 @@
+"""The schema: every key of the configuration once, with its type, bounds, default and meaning.
+
+The decoder, the documentation and the JSON schema all read these types. Durations are seconds, ratios are 0 to 1,
+money is in ``Config.currency``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Struct
+
+from inferometer.config.kinds import Choice, Duration, Number, Zone
+from inferometer.config.places import CURRENCY, DIRECTORY, FILE, NAME, Address, Clock, GpuId, Url
+from inferometer.config.presets import PRESETS
+from inferometer.model import SLOS
+
+ENGINES = ("auto", "vllm", "sglang", "tgi", "trtllm", "triton", "nim", "dynamo", "llamacpp")
+
+Seconds = Annotated[float, Duration()]
+Amount = Annotated[float, Number(low=0)]
+Count = Annotated[int, Number(low=1, whole=True)]
+TimeZone = Annotated[str, Zone()]
+FilePath = Annotated[str, FILE]
+
+
+class Tls(Struct, frozen=True):
+    """How to speak https with an engine."""
+
+    ca_file: Annotated[FilePath | None, "Certificate authorities to trust instead of the system's"] = None
+    insecure_skip_verify: Annotated[bool, "Do not verify the server's certificate"] = False
+    cert_file: Annotated[FilePath | None, "Client certificate; needs `key_file`"] = None
+    key_file: Annotated[FilePath | None, "Key of the client certificate"] = None
+    server_name: Annotated[str | None, "Name to expect in the server's certificate"] = None
+
+
+class Engine(Struct, frozen=True):
+    """One inference server process with its metrics page."""
+
+    url: Annotated[
+        str, Url(recordings=True), "Its metrics page (`/metrics` is added to a bare server), or a recording's"
+    ]
+    engine: Annotated[str, Choice(ENGINES), "What serves; `auto` recognises it by its page"] = "auto"
+    role: Annotated[
+        Literal["both", "prefill", "decode", "frontend"],
+        "Its part in disaggregated serving: only the right pages count tokens",
+    ] = "both"
+    bearer_token_file: Annotated[FilePath | None, "File with a bearer token, read again when it changes"] = None
+    tls: Annotated[Tls, "How to speak https with it"] = Tls()
+    gpus: Annotated[Count | None, "GPUs of this engine; exact busy time and the pool split need it"] = None
+    spans: Annotated[dict[str, str], "Attributes of the OTLP resources that belong to this engine"] = {}
+
+
+class Slo(Struct, frozen=True):
+    """When a request is good: it finished without error and no latency is over its limit (a limit itself is met)."""
+
+    ttft: Annotated[Seconds | None, "Limit of the time to first token from arrival, queue included"] = None
+    tpot: Annotated[Seconds | None, "Limit of the time per output token after the first"] = None
+    e2e: Annotated[Seconds | None, "Limit of the whole request"] = None
+    objective: Annotated[
+        float, Number(above=0, below=1), "Share of requests that shall be good; with a preset its own (MLPerf: 0.99)"
+    ] = 0.95
+    preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name; limits written beside it win"] = None
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The limits that are set, in seconds."""
+        limits = {name: getattr(self, name) for name in SLOS}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+class Budget(Struct, frozen=True):
+    """Money that may be spent per period."""
+
+    amount: Annotated[float, Number(above=0), "Money per period"]
+    period: Annotated[Literal["month", "week", "day"] | Seconds, "Calendar period, or a rolling one such as 30d"] = (
+        "month"
+    )
+    timezone: Annotated[TimeZone, "Where calendar periods begin"] = "UTC"
+
+
+class Training(Struct, frozen=True):
+    """Money once spent on fine-tuning, spread over use."""
+
+    exactly_one: ClassVar[tuple[str, ...]] = ("over", "over_tokens")
+
+    amount: Annotated[Amount, "Money spent on fine-tuning"]
+    over: Annotated[Seconds | None, "Spread evenly over this time"] = None
+    over_tokens: Annotated[Annotated[float, Number(above=0)] | None, "Spread over this many tokens"] = None
+
+
+class Workload(Struct, frozen=True):
+    """A deployment whose economics are counted as one."""
+
+    name: Annotated[str, NAME, "Value of the label `workload`"]
+    engines: Annotated[tuple[Engine, ...], "Its servers; without any, money and energy are counted alone"] = ()
+    gpus: Annotated[
+        Literal["auto", "all", "none"] | Count | tuple[Annotated[str | int, GpuId()], ...],
+        "Its GPUs: found by itself, every visible one, none, an assumed number without telemetry, or listed",
+    ] = "auto"
+    share: Annotated[float, Number(above=0, high=1), "Part of each GPU, where workloads share them"] = 1.0
+    price: Annotated[str | None, "A name under `prices`; left out, `default` if there is one"] = None
+    slo: Annotated[Slo, "When a request is good"] = Slo()
+    budget: Annotated[Budget | None, "Money that may be spent per period"] = None
+    training: Annotated[Training | None, "Fine-tuning, amortised"] = None
+
+
+class Step(Struct, frozen=True, rename={"start": "from"}):
+    """A price from a time of day on."""
+
+    # in minutes since midnight; `from` is a word of Python's
+    start: Annotated[int, Clock(), "Time of day from which on the rate holds"]
+    rate: Annotated[Amount, "Money per GPU-hour"]
+
+
+class Software(Struct, frozen=True):
+    """Yearly licences."""
+
+    amount: Annotated[Amount, "Money per year"]
+    per: Annotated[Literal["gpu", "server"], "What one licence covers"] = "server"
+
+
+class Owned(Struct, frozen=True):
+    """A server that was bought; all amounts are per server."""
+
+    server: Annotated[Amount, "What the server cost"]
+    gpus: Annotated[Count, "GPUs in it"]
+    years: Annotated[float, Number(above=0), "Years of use"]
+    residual: Annotated[Amount, "What it is worth after those years"] = 0.0
+    cost_of_capital: Annotated[float, Number(low=0, high=1), "Yearly interest as a ratio, e.g. 0.08"] = 0.0
+    availability: Annotated[float, Number(above=0, high=1), "Part of the year in which it can serve"] = 1.0
+    metered: Annotated[bool, "Charge measured electricity on top; needs `electricity.price_per_kwh`"] = False
+    software_per_year: Annotated[Amount | Software, "Licences: a number is per server"] = 0.0
+    hosting_per_year: Annotated[Amount, "Space, cooling, network, hands"] = 0.0
+    other_per_year: Annotated[Amount, "Anything else"] = 0.0
+
+
+class Price(Struct, frozen=True):
+    """What a GPU costs."""
+
+    exactly_one: ClassVar[tuple[str, ...]] = ("gpu_hour", "owned")
+
+    gpu_hour: Annotated[
+        Amount | tuple[Step, ...] | None, "Rented: money per GPU-hour with power inside, or steps over the day"
+    ] = None
+    timezone: Annotated[TimeZone, "Where the steps' times of day are meant"] = "UTC"
+    owned: Annotated[Owned | None, "Bought: from the server's price and its running costs"] = None
+
+
+class Electricity(Struct, frozen=True):
+    """The power bill; charged only where an owned price says `metered: true`."""
+
+    price_per_kwh: Annotated[Amount | None, "Money per kWh at the facility's meter"] = None
+    pue: Annotated[float, Number(low=1), "Facility energy per IT energy"] = 1.0
+
+
+class Carbon(Struct, frozen=True):
+    """Emissions of the grid."""
+
+    grams_per_kwh: Annotated[Amount, "Grams of CO2 equivalent per facility kWh"]
+    source: Annotated[str, "Where the figure is from, for readers"] = ""
+
+
+class Weights(Struct, frozen=True):
+    """What one token of each type weighs where nothing better splits the bill."""
+
+    input_uncached: Annotated[Amount, "Weight of a prompt token that was computed"] = 1.0
+    input_cached: Annotated[Amount, "Weight of a prompt token from the prefix cache"] = 0.1
+    output: Annotated[Amount, "Weight of a generated token"] = 4.0
+
+
+class Tokens(Struct, frozen=True):
+    """How money is split over token types."""
+
+    weights: Annotated[Weights, "Relative weights of the token types"] = Weights()
+
+
+class Gpu(Struct, frozen=True):
+    """Where GPU telemetry comes from."""
+
+    sources: Annotated[tuple[Literal["nvml", "dcgm"], ...], "In order of trust"] = ("nvml",)
+    dcgm_url: Annotated[Annotated[str, Url()] | None, "The page of dcgm-exporter; the source `dcgm` needs it"] = None
+
+
+class Otlp(Struct, frozen=True):
+    """Receives request traces. The key's presence turns it on."""
+
+    http: Annotated[str, Address(), "Address of OTLP over HTTP"] = "127.0.0.1:4318"
+    grpc: Annotated[Annotated[str, Address()] | None, "Address of OTLP over gRPC; off if left out"] = None
+
+
+class Scrape(Struct, frozen=True):
+    """How pages are read."""
+
+    timeout: Annotated[Seconds, "Longest wait for a page; left out, the interval where that is shorter"] = 10.0
+    max_page_bytes: Annotated[int, Number(low=1024, whole=True), "Pages over this size are refused"] = 33_554_432
+
+
+class Web(Struct, frozen=True):
+    """The agent's own pages."""
+
+    listen_address: Annotated[str, Address(), "Address of the live page, the metrics and the API"] = ":10110"
+
+
+class Storage(Struct, frozen=True):
+    """The ledger."""
+
+    path: Annotated[str | None, DIRECTORY, "Its directory; without one, totals live as long as the process"] = None
+
+
+class Log(Struct, frozen=True):
+    """The agent's log, on stderr."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], "Least severity that is written"] = "info"
+    format: Annotated[Literal["logfmt", "json"], "How a line is written"] = "logfmt"
+
+
+class Config(Struct, frozen=True):
+    """The whole configuration."""
+
+    currency: Annotated[str, CURRENCY, "Of every amount; one per ledger, a reload cannot change it"] = "USD"
+    interval: Annotated[float, Duration(low=0.1), "How often sources are read and money is settled"] = 5.0
+    windows: Annotated[tuple[Seconds, ...], "Windows of the ratios; values of the label `window`"] = (
+        60.0,
+        300.0,
+        3600.0,
+    )
+    workloads: Annotated[tuple[Workload, ...], "What is counted"] = ()
+    prices: Annotated[dict[str, Price], "What a GPU costs, by name"] = {}
+    electricity: Annotated[Electricity | None, "The power bill"] = None
+    carbon: Annotated[Carbon | None, "Emissions of the grid"] = None
+    tokens: Annotated[Tokens, "How money is split over token types"] = Tokens()
+    gpu: Annotated[Gpu, "Where GPU telemetry comes from"] = Gpu()
+    otlp: Annotated[Otlp | None, "Receives request traces; the key's presence turns it on"] = None
+    scrape: Annotated[Scrape, "How pages are read"] = Scrape()
+    web: Annotated[Web, "The agent's own pages"] = Web()
+    storage: Annotated[Storage, "The ledger"] = Storage()
+    log: Annotated[Log, "The agent's log"] = Log()

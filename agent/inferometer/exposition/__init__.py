@@ -1,0 +1,1 @@
+"""What readers see: the catalog of metrics, the pages rendered from a snapshot, and the server that hands them out."""

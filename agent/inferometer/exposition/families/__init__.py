@@ -1,0 +1,1 @@
+"""The metrics of the catalog, a file per subject."""

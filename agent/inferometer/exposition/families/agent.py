@@ -1,0 +1,94 @@
+"""The agent itself."""
+
+from __future__ import annotations
+
+from inferometer.exposition.labels import REASON, SOURCE, SPAN_OUTCOME, VERSION
+from inferometer.exposition.metric import COUNTER, GAUGE, INFO, Metric, Subject
+
+AGENT = Subject(
+    "The agent itself",
+    "How its sources are doing and how it is doing; `process_*` has the usual meaning of Prometheus clients.",
+    (
+        Metric(
+            "inferometer_source_up",
+            GAUGE,
+            (SOURCE,),
+            "",
+            "1 when the newest reading of the source succeeded.",
+            "from the newest reading; source = scheme, host and path",
+        ),
+        Metric(
+            "inferometer_source_read_seconds",
+            GAUGE,
+            (SOURCE,),
+            "seconds",
+            "How long the newest reading took.",
+            "measured",
+        ),
+        Metric(
+            "inferometer_source_last_success_timestamp_seconds",
+            GAUGE,
+            (SOURCE,),
+            "seconds",
+            "Unix time of the newest reading that succeeded.",
+            "measured",
+        ),
+        Metric(
+            "inferometer_source_errors_total",
+            COUNTER,
+            (SOURCE, REASON),
+            "errors",
+            "Readings that failed, by reason.",
+            "counted",
+        ),
+        Metric(
+            "inferometer_resets_total",
+            COUNTER,
+            (SOURCE,),
+            "resets",
+            "Counter resets seen, one per restart of an engine or reload of a driver.",
+            "counted",
+        ),
+        Metric(
+            "inferometer_spans_total",
+            COUNTER,
+            (SPAN_OUTCOME,),
+            "spans",
+            "Trace spans received, by what became of them.",
+            "counted",
+            phase="declared",
+        ),
+        Metric(
+            "inferometer_config_last_reload_successful",
+            GAUGE,
+            (),
+            "",
+            "1 when the newest configuration was accepted, 0 while an older one runs in its place.",
+            "from the newest reload",
+        ),
+        Metric(
+            "inferometer_series_dropped_total",
+            COUNTER,
+            (),
+            "series",
+            "Series left out because a limit was reached.",
+            "counted",
+        ),
+        Metric(
+            "inferometer_event_loop_lag_seconds",
+            GAUGE,
+            (),
+            "seconds",
+            "How late the agent's newest tick came.",
+            "tick seen - tick due",
+        ),
+        Metric(
+            "inferometer_build_info",
+            INFO,
+            (VERSION,),
+            "",
+            "Version of the agent.",
+            "constant 1",
+        ),
+    ),
+)

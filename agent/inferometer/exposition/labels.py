@@ -1,0 +1,44 @@
+"""The labels that metrics share, each declared once, with its values where the set is closed."""
+
+from __future__ import annotations
+
+from inferometer.exposition.metric import Label
+from inferometer.model import OUTCOMES, SLOS, STATES, TOKEN_TYPES
+
+WORKLOAD = Label("workload")
+ENGINE = Label("engine")
+MODEL = Label("model")
+WINDOW = Label("window")
+GPU = Label("gpu")
+SOURCE = Label("source")
+
+TOKEN_TYPE = Label("type", TOKEN_TYPES)
+COST_TYPE = Label("type", (*TOKEN_TYPES, "idle", "unassigned"))
+OUTCOME = Label("outcome", OUTCOMES)
+STATE = Label("state", STATES)
+COMPONENT = Label("component", ("gpu", "electricity", "software", "hosting", "training", "other"))
+SPLIT_METHOD = Label("method", ("pool", "gpu_time", "calibrated", "weights", "none"))
+TOKENS = Label("tokens", ("all", "output"))
+BASIS = Label("basis", ("allocation", "usage"))
+
+ENERGY_COMPONENT = Label("component", ("gpu", "host", "overhead"))
+ENERGY_STATE = Label("state", ("active", "idle", "unknown"))
+ENERGY_METHOD = Label("method", ("counter", "samples", "estimated"))
+BOUNDARY = Label("boundary", ("gpu", "it", "facility"))
+
+SLO = Label("slo", SLOS, overlapping=True)
+SLO_METHOD = Label("method", ("trace", "histogram"))
+
+QUEUE_STATE = Label("state", ("running", "waiting"))
+KIND = Label("kind")
+VERSION = Label("version")
+SIGNAL = Label("signal")
+
+NAME = Label("name")
+DRIVER = Label("driver")
+CLOCK = Label("clock", ("sm", "memory"))
+XID = Label("xid")
+DIRECTION = Label("direction", ("rx", "tx"))
+
+REASON = Label("reason", overlapping=True)
+SPAN_OUTCOME = Label("outcome")

@@ -1,0 +1,80 @@
+"""Binding an address and serving an app on it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+_FLAG = "--web.listen-address"
+_SHUTDOWN_SECONDS = 2.0
+
+
+class Listener(NamedTuple):
+    """Where a server is reached, and the coroutine function that ends it."""
+
+    host: str
+    port: int
+    close: Callable[[], Awaitable[None]]
+
+
+async def listen(app: web.Application, address: str) -> Listener:
+    """Serve ``app`` on ``:10110`` (every interface), ``127.0.0.1:0`` (any free port) or ``[::1]:9``.
+
+    OSError whose text names the flag: the address cannot be read, resolved or bound.
+    """
+    bound = _bind(address)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    try:
+        await runner.setup()
+        await web.SockSite(runner, bound).start()
+    except BaseException:
+        bound.close()
+        await runner.cleanup()
+        raise
+    host, port = bound.getsockname()[:2]
+    return Listener(host, port, runner.cleanup)
+
+
+def _bind(address: str) -> socket.socket:
+    host, port = _parsed(address)
+    try:
+        return _socket(host, port)
+    except OSError as error:
+        hint = "; is another agent running?" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(error.errno, f"cannot listen on {address!r} ({_FLAG}): {_reason(error)}{hint}") from error
+
+
+def _parsed(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or (":" in host and not bracketed):
+        raise OSError(errno.EINVAL, f"{_FLAG} is {address!r}, want HOST:PORT, :PORT or [IPV6]:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _socket(host: str, port: int) -> socket.socket:
+    if not host:
+        return _every_interface(port)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, *_, where = min(found, key=lambda info: info[0] != socket.AF_INET)
+    return socket.create_server(where[:2], family=family)
+
+
+def _every_interface(port: int) -> socket.socket:
+    """One socket for IPv6 and IPv4, or for IPv4 alone where the kernel has IPv6 switched off."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                raise
+    return socket.create_server(("", port))
+
+
+def _reason(error: OSError) -> str:
+    """The plain words, without the address that create_server adds."""
+    return (error.strerror or str(error)).partition(" (while")[0]

@@ -1,0 +1,157 @@
+"""The agent's HTTP server: every answer comes out of the newest snapshot and triggers no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+
+from inferometer.exposition.accept import takes_gzip, wants_openmetrics
+from inferometer.exposition.api import snapshot_json
+from inferometer.exposition.cache import Cache
+from inferometer.exposition.listen import Listener, listen
+from inferometer.exposition.prometheus import OPENMETRICS_TYPE, TEXT_TYPE, Renderer
+from inferometer.model import Snapshot
+
+__all__ = ["Listener", "ServerState", "listen", "make_app"]
+
+_PAGE = Path(__file__).parent / "page"
+_STATIC = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_EXISTS = "/  /metrics  /api/v1/snapshot  /-/healthy  /-/ready  POST /-/reload"
+_NO_SNAPSHOT = "There is no snapshot yet: the first readings are still under way. Try again in a moment.\n"
+_LEAST_PATIENCE_SECONDS = 30.0
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ServerState(Protocol):
+    """What the server asks of the agent; each answer is at hand, without I/O, but for a reload."""
+
+    @property
+    def interval_seconds(self) -> float:
+        """The configured interval."""
+
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot; None before the first."""
+
+    def age_seconds(self) -> float:
+        """Steady seconds since the last publish, or since the start before the first."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the numbers may be relied on, and if not, why."""
+
+    async def reload(self) -> tuple[bool, str]:
+        """Read the configuration anew: whether it was accepted, and what to say about it."""
+
+
+def make_app(state: ServerState) -> web.Application:
+    """The routes, over one renderer and one cache."""
+    app = web.Application(middlewares=[_not_found])
+    app.on_response_prepare.append(_secure)
+    for path, name in _STATIC.items():
+        app.router.add_get(path, _static(_PAGE / name))
+    app.router.add_get("/metrics", _Metrics(state))
+    app.router.add_get("/api/v1/snapshot", _Api(state))
+    probes = _Probes(state)
+    app.router.add_get("/-/healthy", probes.healthy)
+    app.router.add_get("/-/ready", probes.ready)
+    app.router.add_post("/-/reload", probes.reload)
+    return app
+
+
+class _Metrics:
+    """The page for Prometheus, in the format and encoding that the client would rather have."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._renderer = Renderer()
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        snapshot = self._state.snapshot()
+        if snapshot is None:
+            return _unavailable(_NO_SNAPSHOT)
+        openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+        packed = takes_gzip(request.headers.get("Accept-Encoding", ""))
+        render = self._renderer.compressed if packed else self._renderer.render
+        body = render(snapshot, openmetrics=openmetrics)
+        return _page(body, OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, packed=packed)
+
+
+class _Api:
+    """The snapshot as JSON; ``?metrics=false`` leaves the single series out."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._cache = Cache()
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        snapshot = self._state.snapshot()
+        if snapshot is None:
+            return _unavailable(_NO_SNAPSHOT)
+        metrics = request.query.get("metrics") != "false"
+        packed = takes_gzip(request.headers.get("Accept-Encoding", ""))
+        make = self._cache.compressed if packed else self._cache.get
+        body = make(snapshot, f"metrics={metrics}", lambda: snapshot_json(snapshot, metrics=metrics))
+        return _page(body, "application/json", packed=packed)
+
+
+class _Probes:
+    """What an orchestrator asks."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        age = self._state.age_seconds()
+        limit = max(3 * self._state.interval_seconds, _LEAST_PATIENCE_SECONDS)
+        if age > limit:
+            return _unavailable(f"The newest snapshot is {age:.0f} s old, more than {limit:.0f} s.\n")
+        return web.Response(text="ok\n")
+
+    async def ready(self, _: web.Request) -> web.Response:
+        ready, reason = self._state.ready()
+        return web.Response(text="ready\n") if ready else _unavailable(f"{reason}\n")
+
+    async def reload(self, _: web.Request) -> web.Response:
+        accepted, text = await self._state.reload()
+        return web.Response(text=f"{text}\n", status=200 if accepted else 400)
+
+
+def _static(path: Path) -> _Handler:
+    """A file of the package, read once."""
+    body = path.read_bytes()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=_TYPES[path.suffix], charset="utf-8")
+
+    return answer
+
+
+def _page(body: bytes, content_type: str, *, packed: bool) -> web.Response:
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=body, headers=headers)
+
+
+def _unavailable(text: str) -> web.Response:
+    return web.Response(text=text, status=503, headers={"Retry-After": "1"})
+
+
+@web.middleware
+async def _not_found(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return web.Response(text=f"Nothing is here. There is: {_EXISTS}\n", status=404)
+
+
+async def _secure(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_SECURITY)

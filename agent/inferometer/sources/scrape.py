@@ -1,0 +1,215 @@
+"""Any /metrics page over HTTP: one target, one reading at a time, and every way in which it can fail by name."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import aiohttp
+from aiohttp import ClientResponse
+from yarl import URL
+
+from inferometer.errors import SourceError
+from inferometer.model import Page
+from inferometer.sources.credentials import Credentials, Target
+from inferometer.sources.inflate import inflate
+from inferometer.sources.page import PageParser, ParsedPage, is_readable
+from inferometer.sources.resolver import Resolver
+
+__all__ = ["REASONS", "Scraper", "Target", "open_session"]
+
+REASONS = (
+    "dns", "refused", "timeout", "tls", "status", "redirect", "too_large", "truncated", "not_metrics", "reset",
+    "protocol", "auth_file",
+)  # fmt: skip
+"""Every ``Page.error`` a Scraper gives, beside ''."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 3
+_LARGE_BYTES = 1 << 20  # a larger body would hold up the event loop
+_LARGE_COMPRESSED_BYTES = 1 << 14  # it can inflate a thousandfold
+_CONNECTIONS_PER_HOST = 16
+_HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity", "User-Agent": "inferometer"}
+
+# Threads start with the first large page. Not the loop's own pool: the ledger is not to wait for a page.
+_large_pages = ThreadPoolExecutor(2, "large-page")
+
+_FAULTS: tuple[tuple[type[BaseException], str, str], ...] = (
+    (TimeoutError, "timeout", "connecting took too long"),
+    (aiohttp.ClientConnectorDNSError, "dns", "the host name cannot be resolved; check the address"),
+    (aiohttp.ClientSSLError, "tls", "no TLS connection; check ca_file, server_name and that the port speaks TLS"),
+    (ssl.SSLError, "tls", "the TLS connection failed"),
+    (aiohttp.ClientConnectorError, "refused", "no connection; is the server up and the port right?"),
+    (aiohttp.ServerDisconnectedError, "reset", "the server hung up before it answered"),
+    (ConnectionError, "reset", "the connection broke"),
+    (aiohttp.ClientPayloadError, "truncated", "the answer ends before its announced end"),
+    (ValueError, "protocol", "the address cannot be used"),
+)
+
+
+def open_session() -> aiohttp.ClientSession:
+    """The one session of all targets: connections are kept, none waits for another host's, nothing is remembered."""
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS_PER_HOST, resolver=Resolver())
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        raise_for_status=False,
+    )
+
+
+class Scraper:
+    """Reads one target's page. ``wanted`` and ``remember`` as in PageParser; ``clock`` gives steady seconds."""
+
+    def __init__(
+        self,
+        target: Target,
+        wanted: Collection[str] | None,
+        session: aiohttp.ClientSession,
+        clock: Callable[[], float],
+        *,
+        remember: bool = True,
+    ) -> None:
+        self._target = target
+        self._wanted = wanted
+        self._session = session
+        self._clock = clock
+        self._parser = PageParser(wanted, remember=remember)
+        self._credentials = Credentials(target)
+
+    async def read(self) -> Page:
+        """One reading within the target's timeout. Never raises but CancelledError; one at a time."""
+        name, began, deadline = self._target.name, self._clock(), asyncio.timeout(self._target.timeout_seconds)
+        try:
+            async with deadline:
+                body, encoding = await self._fetch()
+            at = self._clock()
+            parsed = await self._parse(body, encoding)
+        except Exception as error:  # noqa: BLE001 - a source may fail, the agent may not
+            at = self._clock()
+            reason, detail = _fault(error)
+            if deadline.expired():
+                detail = f"no whole answer within {self._target.timeout_seconds:g} s"
+            return Page(name, at, error=reason, seconds=at - began, detail=detail)
+        return Page(name, at, series=parsed.series, malformed=parsed.malformed, seconds=at - began)
+
+    async def fetch(self) -> bytes:
+        """The page as it is, within the target's timeout, not parsed. Raises SourceError."""
+        try:
+            async with asyncio.timeout(self._target.timeout_seconds):
+                body, encoding = await self._fetch()
+            return inflate(body, encoding, self._target.max_page_bytes)
+        except Exception as error:
+            reason, detail = _fault(error)
+            raise SourceError(reason, detail) from error
+
+    async def _fetch(self) -> tuple[bytes, str]:
+        """The body as it was sent and its content encoding, after at most three redirects."""
+        given = URL(self._target.url)
+        authorization = self._credentials.authorization(given)
+        url = given.with_user(None)
+        home = url.origin()
+        for _ in range(_MAX_REDIRECTS + 1):
+            at_home = url.origin() == home
+            if not at_home:
+                authorization = ""  # and it does not come back after a detour
+            async with self._get(url, authorization, at_home=at_home) as response:
+                if response.status == 200:
+                    return await self._body(response), response.headers.get("Content-Encoding", "").strip().lower()
+                url = _next(url, response)
+        raise SourceError("redirect", f"more than {_MAX_REDIRECTS} redirects")
+
+    def _get(self, url: URL, authorization: str, *, at_home: bool) -> AbstractAsyncContextManager[ClientResponse]:
+        """A request; token, client certificate and trusted CA are for the configured scheme, host and port alone."""
+        tls = at_home and url.scheme == "https"
+        return self._session.get(
+            url,
+            headers=_HEADERS | {"Authorization": authorization} if authorization else _HEADERS,
+            ssl=self._credentials.tls() if tls else True,
+            server_hostname=self._target.server_name or None if tls else None,
+            allow_redirects=False,
+        )
+
+    async def _body(self, response: ClientResponse) -> bytes:
+        limit = self._target.max_page_bytes
+        chunks: list[bytes] = []
+        size = response.content_length or 0
+        if size <= limit:
+            size = 0
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    break
+        if size > limit:
+            response.close()
+            raise SourceError("too_large", f"the page is larger than {limit} bytes (max_page_bytes)")
+        return b"".join(chunks)
+
+    async def _parse(self, body: bytes, encoding: str) -> ParsedPage:
+        limit = self._target.max_page_bytes
+        if len(body) <= (_LARGE_COMPRESSED_BYTES if encoding else _LARGE_BYTES):
+            return _digest(body, encoding, limit, self._parser)
+        # A parser of its own: a reading that was cancelled may leave a thread behind that still parses.
+        parser = PageParser(self._wanted, remember=False)
+        digest = partial(_digest, body, encoding, limit, parser)
+        return await asyncio.get_running_loop().run_in_executor(_large_pages, digest)
+
+
+def _digest(body: bytes, encoding: str, limit: int, parser: PageParser) -> ParsedPage:
+    """The page in a whole answer; SourceError when it is none or was cut off."""
+    text = inflate(body, encoding, limit)
+    page = parser.parse(text)
+    is_suspect = not page.series and (page.malformed or not page.complete)
+    if text and (_kind(text) == "HTML" or (is_suspect and not is_readable(text))):
+        raise SourceError("not_metrics", f"no metrics page but {_kind(text)}; check the path of the address")
+    if not page.complete:
+        raise SourceError("truncated", "the page ends in the middle of a line" if text else "the page is empty")
+    return page
+
+
+def _kind(text: bytes) -> str:
+    return {b"<": "HTML", b"{": "JSON", b"[": "JSON"}.get(text.lstrip()[:1], "something else")
+
+
+def _next(url: URL, response: ClientResponse) -> URL:
+    """Where an answer that is no page sends the reader."""
+    location = response.headers.get("Location", "")
+    if response.status not in _REDIRECTS:
+        hint = "; check the token" if response.status in {401, 403} else ""
+        raise SourceError("status", f"the server answered {response.status}{hint}")
+    try:
+        target = url.join(URL(location)).with_user(None)
+        if location and target.scheme in {"http", "https"} and target.host:
+            return target
+    except ValueError:
+        pass
+    raise SourceError("redirect", f"a redirect ({response.status}) to no usable address")
+
+
+def _fault(error: Exception) -> tuple[str, str]:
+    """Reason and sentence for whatever went wrong."""
+    if isinstance(error, SourceError):
+        return error.reason, str(error)
+    if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+        return "timeout", "the server's machine does not answer"
+    if isinstance(error, aiohttp.ClientPayloadError) and "ConnectionResetError" in str(error):
+        return "reset", "the connection broke in the middle of the answer"  # aiohttp leaves the cause in the text only
+    for kind, reason, sentence in _FAULTS:
+        if isinstance(error, kind):
+            return reason, f"{sentence} ({_cause(error)})"
+    return "protocol", f"no usable HTTP answer ({_cause(error)})"
+
+
+def _cause(error: Exception) -> str:
+    """What the system or the library said, on one line and without addresses, which may hold a password."""
+    if isinstance(error, OSError) and error.strerror:
+        return " ".join(str(error.strerror).split())
+    return type(error).__name__

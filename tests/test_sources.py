@@ -1,0 +1,156 @@
+"""The polling loop's pace, and the account that is kept of every source."""
+
+import asyncio
+import logging
+
+import pytest
+from inferometer.model import GpuReading, Page
+from inferometer.sources import SourceStats, boottime, poll, public_url
+from inferometer.sources.detached import detached
+
+
+def test_the_clock_is_steady():
+    first = boottime()
+    assert 0 < first <= boottime()
+
+
+def run_poll(durations, every=10.0):
+    """Times at which readings began, for readings that take ``durations``, on a clock that only sleeping moves."""
+    now, began, emitted, left = [100.0], [], [], list(durations)
+
+    async def read():
+        began.append(round(now[0], 6))
+        if not left:
+            raise asyncio.CancelledError
+        now[0] += left.pop(0)
+        return Page("t", now[0])
+
+    async def sleep(seconds):
+        now[0] += seconds
+
+    async def run():
+        with pytest.raises(asyncio.CancelledError):
+            await poll(read, every, emitted.append, lambda: now[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "sleep", sleep)
+        asyncio.run(run())
+    assert len(emitted) == len(durations)
+    return began
+
+
+@pytest.mark.parametrize(
+    ("durations", "began"),
+    [
+        ([0, 0, 0], [100, 110, 120, 130]),
+        ([3, 9.5, 1], [100, 110, 120, 130]),
+        ([25, 0], [100, 130, 140]),
+        ([10, 0], [100, 120, 130]),
+        ([0.1] * 50, [100 + 10 * k for k in range(51)]),
+    ],
+)
+def test_readings_keep_to_the_grid(durations, began):
+    """However long readings take they begin at start + k · every; a slow one skips ticks and makes up for none."""
+    assert run_poll(durations) == began
+
+
+def test_a_tick_is_never_read_twice():
+    """A sleep that ends a hair early does not make the same tick come again."""
+    now = [0.0]
+    ticks = []
+
+    async def read():
+        ticks.append(now[0])
+        if len(ticks) == 4:
+            raise asyncio.CancelledError
+        return Page("t", now[0])
+
+    async def sleep(seconds):
+        now[0] += max(0.0, seconds - 1e-4)
+
+    async def run():
+        with pytest.raises(asyncio.CancelledError):
+            await poll(read, 1.0, lambda _: None, lambda: now[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "sleep", sleep)
+        asyncio.run(run())
+    assert ticks == pytest.approx([0, 1, 2, 3], abs=1e-3)
+
+
+def test_polling_stops_when_cancelled():
+    async def run():
+        async def read():
+            return Page("t", 0.0)
+
+        task = asyncio.create_task(poll(read, 0.01, lambda _: None, boottime))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return task.cancelled()
+
+    assert asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://h:8000/metrics", "http://h:8000/metrics"),
+        ("https://user:pa@ss@h/metrics?token=x#y", "https://h/metrics"),
+        ("http://[::1]:8000/m", "http://[::1]:8000/m"),
+        ("http://u:p@[::1/m", "http://(invalid)"),
+        ("nvml", "nvml"),
+        ("recording:vllm-a", "recording:vllm-a"),
+    ],
+)
+def test_public_url_shows_no_secret(url, shown):
+    assert public_url(url) == shown
+
+
+def test_stats_follow_a_source_and_log_its_changes(caplog):
+    """Up, down, down for another reason and up again: four lines for seven readings, and every error counted."""
+    caplog.set_level(logging.INFO)
+    stats = SourceStats({"a": "http://u:p@a:1/metrics?x"})
+    errors = ["", "", "timeout", "timeout", "refused", "refused", ""]
+    for wall, error in enumerate(errors, 1000):
+        stats.seen(Page("a", 5.0, error=error, seconds=0.25, detail=error and f"{error}!"), float(wall))
+    (view,) = stats.views()
+    assert (view.source, view.up, view.read_seconds, view.last_success) == ("http://a:1/metrics", True, 0.25, 1006.0)
+    assert view.errors == {"timeout": 2, "refused": 2}
+    lines = [(r.levelname, r.getMessage(), r.source, getattr(r, "reason", "")) for r in caplog.records]
+    assert lines == [
+        ("INFO", "source up", "http://a:1/metrics", ""),
+        ("WARNING", "source down", "http://a:1/metrics", "timeout"),
+        ("WARNING", "source down", "http://a:1/metrics", "refused"),
+        ("INFO", "source up", "http://a:1/metrics", ""),
+    ]
+    assert caplog.records[1].detail == "timeout!"
+
+
+def test_stats_of_a_source_that_never_answered_and_of_one_without_a_gpu(caplog):
+    """Down from the start is said once; a machine without a GPU is no warning; what is forgotten is gone."""
+    caplog.set_level(logging.INFO)
+    stats = SourceStats()
+    for _ in range(3):
+        stats.seen(Page("http://b:1/m", 5.0, error="dns", detail="d"), 1.0)
+        stats.seen(GpuReading("nvml", 5.0, error="no_library", detail="d"), 1.0)
+    assert [(v.source, v.up, v.last_success, v.detail) for v in stats.views()] == [
+        ("http://b:1/m", False, 0.0, "d"),
+        ("nvml", False, 0.0, "d"),
+    ]
+    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]
+    stats.forget(["http://b:1/m", "unknown"])
+    assert [v.source for v in stats.views()] == ["nvml"]
+
+
+def test_a_detached_call_brings_its_result_or_its_exception():
+    """And when nobody asks for the exception, nobody complains."""
+
+    async def run():
+        assert await detached(lambda: 5, "t") == 5
+        with pytest.raises(ZeroDivisionError):
+            await detached(lambda: 1 // 0, "t")
+        lost = detached(lambda: 1 // 0, "t")
+        await asyncio.wait([lost])
+
+    asyncio.run(run())
