@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inferometer.adapters.language import Adapter, Selector
 from inferometer.model import EngineSignal, Histogram, Key, Page, Series
 
 _INF = float("inf")
+_ABSURD = 1e18
 
 
 class _Use(NamedTuple):
@@ -66,7 +66,7 @@ class Translator:
         tables = _Tables(adapter.own)
         start, created = None, None
         for series, value in page.series:
-            if math.isnan(value):
+            if not abs(value) < _ABSURD:  # NaN, infinities and garbage are no reading
                 continue
             if series.name == adapter.process_start:
                 start = value
@@ -115,7 +115,7 @@ class _Tables:
         self.own = own
         self.counters: dict[Key, float] = {}
         self.gauges: dict[Key, float] = {}
-        self.parts: dict[Key, dict[str, list[tuple[float, float]]]] = {}
+        self.parts: dict[Key, dict[str, dict[float, float]]] = {}
         self.vital: list[float] = []
         self.ranks: dict[str, set[int]] = {}
         self._rank_of: dict[Key, int] = {}
@@ -127,13 +127,11 @@ class _Tables:
             self.ranks.setdefault(use.key.signal, set()).add(use.rank)
             self._rank_of[use.key] = use.rank
             if use.table == "histograms":
-                edge = use.edge * use.scale
-                amount = value * use.scale if use.part == "sum" else value
-                self.parts.setdefault(use.key, {}).setdefault(use.part, []).append((edge, amount))
-                continue
-            table = self.counters if use.table == "counters" else self.gauges
-            seen = table.get(use.key)
-            table[use.key] = value * use.scale if seen is None or not use.copies else max(seen, value * use.scale)
+                part = self.parts.setdefault(use.key, {}).setdefault(use.part, {})
+                _put(part, use.edge * use.scale, value * use.scale if use.part == "sum" else value, copies=use.copies)
+            else:
+                table = self.counters if use.table == "counters" else self.gauges
+                _put(table, use.key, value * use.scale, copies=use.copies)
 
     def settle_ranks(self) -> None:
         """Keep only the newest name of a signal where a page has several generations of it."""
@@ -163,15 +161,20 @@ def matches(adapter: Adapter, page: Page) -> bool:
     )
 
 
-def _histogram(parts: dict[str, list[tuple[float, float]]]) -> Histogram | None:
-    buckets = sorted(parts.get("bucket", ()))
-    total = parts.get("count", [(0.0, buckets[-1][1] if buckets else 0.0)])[0][1]
+def _put(table: dict[Any, float], where: object, value: float, *, copies: bool) -> None:
+    """Of copies the largest counts; a line that a page repeats counts once, as its last."""
+    table[where] = max(value, table.get(where, value)) if copies else value
+
+
+def _histogram(parts: dict[str, dict[float, float]]) -> Histogram | None:
+    buckets = sorted(parts.get("bucket", {}).items())
+    total = parts.get("count", {}).get(_INF, buckets[-1][1] if buckets else 0.0)
     if not buckets or buckets[-1][0] != _INF:
         buckets.append((_INF, total))
     counts = tuple(count for _, count in buckets)
     if any(later < earlier for earlier, later in pairwise(counts)):
         return None  # not cumulative: no histogram, whatever it calls itself
-    return Histogram(tuple(edge for edge, _ in buckets), counts, parts.get("sum", [(0.0, 0.0)])[0][1])
+    return Histogram(tuple(edge for edge, _ in buckets), counts, parts.get("sum", {}).get(_INF, 0.0))
 
 
 def _edge(text: str) -> float:

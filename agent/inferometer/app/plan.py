@@ -42,7 +42,10 @@ def plan(settings: Config, gpus: tuple[Gpu, ...], environ: Mapping[str, str]) ->
         adapters={
             name_of(engine.url): every if engine.engine not in known else (known[engine.engine],) for engine in engines
         },
-        hints=tuple(hint for workload in settings.workloads for hint in _hints(settings, workload, gpus, environ)),
+        hints=(
+            *(hint for workload in settings.workloads for hint in _hints(settings, workload, gpus, environ)),
+            *_not_yet(settings),
+        ),
     )
 
 
@@ -136,3 +139,16 @@ def _hints(settings: Config, workload: Workload, gpus: tuple[Gpu, ...], environ:
     if not workload.slo.thresholds:
         hints.append(f"{name}: no SLO configured, so no goodput: add --slo.ttft 500ms --slo.tpot 50ms --slo.e2e 10s")
     return hints
+
+
+def _not_yet(settings: Config) -> list[str]:
+    """Keys that are valid and that this version does not act on: silence would look like a zero."""
+    workloads = settings.workloads
+    ignored = {
+        "otlp": settings.otlp is not None,
+        "gpu.dcgm_url": "dcgm" in settings.gpu.sources,
+        "workloads[].budget": any(workload.budget for workload in workloads),
+        "workloads[].training.over_tokens": any(w.training and w.training.over_tokens for w in workloads),
+        "engines[].role": any(engine.role != "both" for workload in workloads for engine in workload.engines),
+    }
+    return [f"{key}: this version does not act on it yet" for key, there in ignored.items() if there]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from inferometer import __version__
 from inferometer.app.plan import Plan
@@ -12,6 +13,10 @@ from inferometer.economics.prices import hourly
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
 from inferometer.model import Account, Batch, EngineView, Entry, Gpu, Snapshot, SourceView
+
+_EVERY_WORKLOAD_HAS = "inferometer_unaccounted_gpu_seconds_total"
+_SHOWN_AFTER_LEAVING_SECONDS = 3600.0
+_Value = TypeVar("_Value")
 
 
 class Publisher:
@@ -30,6 +35,7 @@ class Publisher:
         self._meter, self._ledger = meter, ledger
         self._sources, self._agent = sources, agent
         self._windows = Windows(())
+        self._left: dict[str, float] = {}
 
     def follow(self, plan: Plan) -> None:
         """Publish what this plan says from now on."""
@@ -42,11 +48,12 @@ class Publisher:
         self._windows.post(entries)
         self._windows.keep()
         state, views = self._ledger.state, self._meter.views()
+        gone = self._gone(batch.at)
         self.snapshot = Snapshot(
             wall=batch.wall,
-            totals=dict(state.totals),
+            totals=_without(state.totals, gone),
             created=dict(state.created),
-            histograms=dict(state.histograms),
+            histograms=_without(state.histograms, gone),
             values=self._values(batch.wall, views),
             engines=views,
             gpus=self.gpus,
@@ -54,6 +61,14 @@ class Publisher:
             hints=self.plan.hints if self.plan else (),
             currency=self.plan.config.currency if self.plan else "USD",
         )
+
+    def _gone(self, at: float) -> set[str]:
+        """Workloads that have been neither configured nor discovered for an hour: the ledger keeps what they were."""
+        here = self.plan.policies if self.plan else {}
+        known = {labels[0] for name, labels in self._ledger.state.totals if name == _EVERY_WORKLOAD_HAS}
+        left = {workload: self._left.get(workload, at) for workload in known if workload not in here}
+        self._left = left
+        return {workload for workload, since in left.items() if at - since >= _SHOWN_AFTER_LEAVING_SECONDS}
 
     def _values(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
         values: dict[Account, float] = {("inferometer_build_info", (__version__,)): 1.0}
@@ -85,3 +100,7 @@ class Publisher:
                             gap = bucket_gap(view.edges[slo], threshold)
                             values["inferometer_slo_bucket_gap_seconds", (name, view.engine, slo)] = gap
         return values
+
+
+def _without(table: Mapping[Account, _Value], gone: set[str]) -> dict[Account, _Value]:
+    return {account: value for account, value in table.items() if account[1][0] not in gone} if gone else dict(table)

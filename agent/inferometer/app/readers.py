@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import aiohttp
 
@@ -11,11 +12,15 @@ from inferometer import adapters
 from inferometer.adapters import Adapter
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
-from inferometer.model import Batch, GpuReading, Page, Sample, Signal
+from inferometer.model import Batch, EngineSignal, GpuReading, Page, Sample, Signal
 from inferometer.sources import SourceStats, poll
 from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.scrape import Scraper, Target
 
+_log = logging.getLogger(__name__)
+_Poll = tuple[Target | str, float]
+_Read = Callable[[], Awaitable[Sample | None]]
+_REMEMBERED_TARGETS = 200
 _GATHER_SECONDS = 0.02  # what one burst brings is settled in one transaction
 
 
@@ -31,24 +36,25 @@ class Readers:
         self._clock, self._nvml = clock, nvml
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self._translators: dict[str, adapters.Translator] = {}
-        self._tasks: dict[tuple[str, Target | None, float], asyncio.Task[None]] = {}
+        self._tasks: dict[_Poll, asyncio.Task[None]] = {}
         self._stopped = asyncio.Event()
 
     def follow(self, plan: Plan) -> None:
         """Poll this plan's targets from now on; those that stay as they were go on undisturbed."""
         interval = plan.config.interval
-        wanted: dict[tuple[str, Target | None, float], Target | None] = {
-            (name, target, interval): target for name, target in plan.targets.items()
-        }
-        wanted["", None, interval] = None  # the clock, and the GPUs
-        for key in self._tasks.keys() - wanted.keys():
+        reads: dict[_Poll, _Read] = {("clock", interval): _tick}
+        reads |= {(target, interval): self._scraper(target, plan) for target in plan.targets.values()}
+        if self._nvml is not None:
+            reads["nvml", interval] = self._nvml.read
+        for key in self._tasks.keys() - reads.keys():
             self._tasks.pop(key).cancel()
         self.stats.forget(self._translators.keys() - plan.targets.keys())
         self.stats.urls.update({name: target.url for name, target in plan.targets.items()})
         self._keep_translators(plan.adapters)
-        for key, target in wanted.items():
+        for key, read in reads.items():
             if key not in self._tasks:
-                self._tasks[key] = asyncio.create_task(self._poll(target, plan, interval))
+                polling = poll(read, interval, self._queue.put_nowait, self._clock.at)
+                self._tasks[key] = asyncio.create_task(polling)
 
     async def stop(self) -> None:
         """End the stream after what has been read already."""
@@ -81,7 +87,11 @@ class Readers:
         return signals
 
     def _translated(self, page: Page, wall: float) -> Signal:
-        signal = self._translators[page.source](page)
+        try:
+            signal = self._translators[page.source](page)
+        except Exception:  # noqa: BLE001  a page that nobody foresaw may not stop the others
+            _log.exception("a page could not be translated; please report it", extra={"engine": page.source})
+            signal = EngineSignal(page.source, page.at, "adapter", "the page could not be translated, see the log")
         if signal.error and not page.error:
             page = Page(page.source, page.at, signal.error, seconds=page.seconds, detail=signal.detail)
         self.stats.seen(page, wall)
@@ -91,12 +101,15 @@ class Readers:
         kept = self._translators
         self._translators = {name: kept.get(name) or adapters.Translator(name, known[name]) for name in known}
 
-    async def _poll(self, target: Target | None, plan: Plan, interval: float) -> None:
-        if target is None or self.session is None:
-            await poll(self._tick, interval, self._queue.put_nowait, self._clock.at)
-        else:
-            scraper = Scraper(target, adapters.wanted(plan.adapters[target.name]), self.session, self._clock.at)
-            await poll(scraper.read, interval, self._queue.put_nowait, self._clock.at)
+    def _scraper(self, target: Target, plan: Plan) -> _Read:
+        if self.session is None:
+            raise AssertionError("the session is opened before anything is followed")
+        # What a page shared with the one before saves time; with hundreds of engines it is too much memory.
+        remember = len(plan.targets) <= _REMEMBERED_TARGETS
+        names = adapters.wanted(plan.adapters[target.name])
+        return Scraper(target, names, self.session, self._clock.at, remember=remember).read
 
-    async def _tick(self) -> Sample | None:
-        return await self._nvml.read() if self._nvml is not None else None
+
+async def _tick() -> Sample | None:
+    """The clock as a source: it brings nothing but the time."""
+    return None

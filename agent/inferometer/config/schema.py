@@ -15,7 +15,7 @@ from inferometer.config.places import CURRENCY, DIRECTORY, FILE, NAME, Address, 
 from inferometer.config.presets import PRESETS
 from inferometer.model import SLOS
 
-ENGINES = ("auto", "vllm", "sglang", "tgi", "trtllm", "triton", "nim", "dynamo", "llamacpp")
+ENGINES = ("auto", "vllm")  # as there are adapters; a test compares
 
 Seconds = Annotated[float, Duration()]
 Amount = Annotated[float, Number(low=0)]

@@ -39,9 +39,7 @@ def judge(stratum: Stratum, thresholds: Mapping[str, float]) -> Goodput:
     requests may be within or over the TTFT threshold without being seen here.
     """
     slos = [name for name in SLOS if name in thresholds]
-    sides = {name: _side(stratum.latencies.get(name), thresholds[name]) for name in slos}
-    carried = _carried(stratum, thresholds.get("ttft", 0.0))
-    met = {name: _met(stratum, name, side, carried) for name, side in sides.items()}
+    met = {name: _met(stratum, name, thresholds[name]) for name in slos}
     finished = stratum.finished
     worst = sum(finished - stratum.failed - bounds.lower for bounds in met.values())
     lower = max(0.0, finished - stratum.failed - worst)
@@ -50,11 +48,14 @@ def judge(stratum: Stratum, thresholds: Mapping[str, float]) -> Goodput:
     return Goodput(stratum.judged, Bounds(min(lower, upper), upper), clipped)
 
 
-def _met(stratum: Stratum, slo: str, side: _Side, carried: tuple[float, float]) -> Bounds:
+def _met(stratum: Stratum, slo: str, threshold: float) -> Bounds:
     """Finished and ok requests that met one SLO; the lower bound may be negative, for the sum."""
     finished, failed = stratum.finished, stratum.failed
+    if slo not in stratum.latencies:
+        return Bounds(-failed, stratum.ok)  # the page does not measure it: nobody knows
+    side = _side(stratum.latencies[slo], threshold)
     if slo == "ttft":
-        before_within, before_over = carried
+        before_within, before_over = _carried(stratum, threshold)
         over = min(finished, side.total - side.surely + before_over)
         within = side.possibly + before_within
         return Bounds(finished - over - failed, max(0.0, min(stratum.ok, within)))
@@ -74,10 +75,8 @@ def _carried(stratum: Stratum, threshold: float) -> tuple[float, float]:
     return min(stratum.in_flight, side.possibly), min(stratum.in_flight, side.total - side.surely)
 
 
-def _side(histogram: Histogram | None, threshold: float) -> _Side:
+def _side(histogram: Histogram, threshold: float) -> _Side:
     """Counts at the bucket edges on both sides of the threshold; on an edge both are exact (formulas §7.3)."""
-    if histogram is None:
-        return _Side(0.0, 0.0, 0.0)
     surely, possibly = 0.0, histogram.total
     for edge, count in zip(histogram.edges, histogram.counts, strict=True):
         if edge <= threshold:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from msgspec import Struct
 
 HOURS_PER_YEAR = 8760.0
 SECONDS_PER_HOUR = 3600.0
 JOULES_PER_KWH = 3.6e6
-_DAY = timedelta(days=1)
+_DAY_SECONDS = 86400.0
+_SAME_OFFSET_SECONDS = 900.0  # zones change their offset on the quarter of an hour
 
 
 class Step(Struct, frozen=True):
@@ -123,15 +124,14 @@ def _stepped(price: Rented, start: float, seconds: float) -> float:
 
 
 def _step_at(price: Rented, wall: float) -> tuple[float, float]:
-    """The rate at ``wall`` and for how many more seconds it holds, daylight saving time included."""
+    """The rate at ``wall`` and for how many more seconds it certainly holds. The local clock says which step runs.
+
+    An hour that the clock shows twice costs twice what it says; steps in one that it skips are skipped.
+    """
     if len(price.steps) == 1:
         return price.steps[0].rate, float("inf")
-    local = datetime.fromtimestamp(wall, price.zone)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    edges = sorted(
-        ((midnight + day * _DAY).replace(hour=step.minute // 60, minute=step.minute % 60).timestamp(), step.rate)
-        for day in (-1, 0, 1, 2)
-        for step in price.steps
-    )
-    rate = [rate for edge, rate in edges if edge <= wall][-1]
-    return rate, max(min(edge for edge, _ in edges if edge > wall) - wall, 1e-6)
+    offset = datetime.fromtimestamp(wall, price.zone).utcoffset()
+    second = (wall + (offset.total_seconds() if offset else 0.0)) % _DAY_SECONDS
+    begun = [step.rate for step in price.steps if step.minute * 60 <= second] or [price.steps[-1].rate]
+    following = min((step.minute * 60 for step in price.steps if step.minute * 60 > second), default=_DAY_SECONDS)
+    return begun[-1], min(following - second, _SAME_OFFSET_SECONDS - wall % _SAME_OFFSET_SECONDS)

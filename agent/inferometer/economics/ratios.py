@@ -44,8 +44,9 @@ class _Change:
         series = self.by_name.get(name, {}).items()
         return sum(value for labels, value in series if all(w in labels for w in wanted))
 
-    def tokens(self, of: str) -> float:
-        return sum(self.sum(_TOKENS, kind) for kind in _PAIRS[of])
+    def tokens(self, *kinds: str) -> float:
+        """Tokens of these types. The type is the last label: a model may be called what a type is called."""
+        return sum(count for labels, count in self.by_name.get(_TOKENS, {}).items() if labels[-1] in kinds)
 
     def account(self, name: str, *labels: str) -> Account:
         return (f"inferometer_{name}", (self.workload, *labels, self.window))
@@ -59,9 +60,9 @@ def _cost(change: _Change) -> Iterator[Value]:
         "allocation": change.sum("inferometer_cost_total"),
         "usage": change.sum("inferometer_cost_total", "busy"),
     }
-    for of in _PAIRS:
+    for of, kinds in _PAIRS.items():
         for basis, money in bases.items():
-            price = per_million(money, change.tokens(of))
+            price = per_million(money, change.tokens(*kinds))
             if price is not None:
                 yield change.account("cost_per_million_tokens", of, basis), price
 
@@ -87,7 +88,7 @@ def _requests(change: _Change) -> Iterator[Value]:
 
 def _rates(change: _Change) -> Iterator[Value]:
     for kind in TOKEN_TYPES:
-        yield change.account("tokens_per_second", kind), change.sum(_TOKENS, kind) / change.seconds
+        yield change.account("tokens_per_second", kind), change.tokens(kind) / change.seconds
     held = change.sum("inferometer_gpu_seconds_total")
     if held > 0:
         yield change.account("busy_ratio"), change.sum("inferometer_gpu_seconds_total", "busy") / held
@@ -116,6 +117,6 @@ def _energy(change: _Change) -> Iterator[Value]:
         return
     joules = change.sum("inferometer_energy_joules_total", "gpu")
     yield change.account("power_watts"), joules / change.seconds
-    for of in _PAIRS:
-        if change.tokens(of) > 0:
-            yield change.account("energy_per_token_joules", of, "gpu"), joules / change.tokens(of)
+    for of, kinds in _PAIRS.items():
+        if change.tokens(*kinds) > 0:
+            yield change.account("energy_per_token_joules", of, "gpu"), joules / change.tokens(*kinds)

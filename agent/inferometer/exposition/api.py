@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from inferometer.exposition.catalog import CATALOG, OVERLAPPING, known, labels
+from inferometer.exposition.catalog import CATALOG, known, labels
 from inferometer.exposition.gauges import Numbers, numbers
 from inferometer.exposition.metric import COUNTER, Metric
 from inferometer.exposition.text import edge
@@ -73,11 +73,12 @@ def _workloads(values: Numbers) -> _Tree:
 
 
 def _roll_up(sums: _Tree, metric: Metric, account: Account, value: float) -> None:
-    """Add to the total and to the sums by closed label; an overlapping label gets no total."""
-    if OVERLAPPING.isdisjoint(metric.label_names):
+    """Add to the total and to the sums by each closed label; where a label overlaps, to the sums by that one alone."""
+    overlapping = [label for label in metric.labels if label.overlapping]
+    if not overlapping:
         sums["total"] = sums.get("total", 0.0) + value
     for label, content in zip(metric.labels, account[1], strict=True):
-        if label.values:
+        if label in overlapping or (label.values and not overlapping):
             by = sums.setdefault(label.name, {})
             by[content] = by.get(content, 0.0) + value
 

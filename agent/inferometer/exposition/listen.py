@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 _FLAG = "--web.listen-address"
-_SHUTDOWN_SECONDS = 2.0
+_SHUTDOWN_SECONDS = 0.5
 
 
 class Listener(NamedTuple):

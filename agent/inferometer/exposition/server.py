@@ -18,8 +18,8 @@ from inferometer.model import Snapshot
 __all__ = ["Listener", "ServerState", "listen", "make_app"]
 
 _PAGE = Path(__file__).parent / "page"
-_STATIC = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_STATIC = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _EXISTS = "/  /metrics  /api/v1/snapshot  /-/healthy  /-/ready  POST /-/reload"
 _NO_SNAPSHOT = "There is no snapshot yet: the first readings are still under way. Try again in a moment.\n"
 _LEAST_PATIENCE_SECONDS = 30.0
@@ -57,23 +57,24 @@ def make_app(state: ServerState) -> web.Application:
     app.on_response_prepare.append(_secure)
     for path, name in _STATIC.items():
         app.router.add_get(path, _static(_PAGE / name))
-    app.router.add_get("/metrics", _Metrics(state))
-    app.router.add_get("/api/v1/snapshot", _Api(state))
-    probes = _Probes(state)
+    pages, probes = _Pages(state), _Probes(state)
+    app.router.add_get("/metrics", pages.metrics)
+    app.router.add_get("/api/v1/snapshot", pages.api)
     app.router.add_get("/-/healthy", probes.healthy)
     app.router.add_get("/-/ready", probes.ready)
     app.router.add_post("/-/reload", probes.reload)
     return app
 
 
-class _Metrics:
-    """The page for Prometheus, in the format and encoding that the client would rather have."""
+class _Pages:
+    """What renders the snapshot, in the format and encoding that the client would rather have."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._renderer = Renderer()
+        self._json = Cache()
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
         snapshot = self._state.snapshot()
         if snapshot is None:
             return _unavailable(_NO_SNAPSHOT)
@@ -83,21 +84,14 @@ class _Metrics:
         body = render(snapshot, openmetrics=openmetrics)
         return _page(body, OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, packed=packed)
 
-
-class _Api:
-    """The snapshot as JSON; ``?metrics=false`` leaves the single series out."""
-
-    def __init__(self, state: ServerState) -> None:
-        self._state = state
-        self._cache = Cache()
-
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def api(self, request: web.Request) -> web.Response:
+        """``?metrics=false`` leaves the single series out."""
         snapshot = self._state.snapshot()
         if snapshot is None:
             return _unavailable(_NO_SNAPSHOT)
         metrics = request.query.get("metrics") != "false"
         packed = takes_gzip(request.headers.get("Accept-Encoding", ""))
-        make = self._cache.compressed if packed else self._cache.get
+        make = self._json.compressed if packed else self._json.get
         body = make(snapshot, f"metrics={metrics}", lambda: snapshot_json(snapshot, metrics=metrics))
         return _page(body, "application/json", packed=packed)
 
