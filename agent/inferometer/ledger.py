@@ -13,10 +13,13 @@ import json
 import logging
 import sqlite3
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct, field
@@ -27,6 +30,17 @@ from inferometer.model import Account, Entry, Histogram, by_workload
 _log = logging.getLogger(__name__)
 _KEPT_HOURS = 400 * 24
 _HOUR = 3600
+_ACCESS_ERRORS = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
 _MIGRATIONS = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -87,10 +101,10 @@ class Ledger:
         """Commit entries and marks together; False (and ``error``) when the disk refused: they wait for the next."""
         self._waiting += entries
         self._waiting_marks.update(marks)
-        change = self._merge(self._waiting)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, change, self._waiting_marks)
+            change = await asyncio.get_running_loop().run_in_executor(self._writer, self._write)
         except (sqlite3.Error, OSError) as error:
+            self._waiting = _compacted(self._waiting)
             self._complain(str(error))
             return False
         self._complain("")
@@ -112,13 +126,19 @@ class Ledger:
         if self._lock is not None:
             self._lock.close()
 
+    def _write(self) -> _Change:
+        """Merge and commit what waits; runs on the writer's thread, where reading a row back may take its time."""
+        change = self._merge(self._waiting)
+        self._commit(change, self._waiting_marks)
+        return change
+
     # -- in memory
 
     def _merge(self, entries: Iterable[Entry]) -> _Change:
         change, now = _Change(), self._wall()
         state = self.state
         for entry in entries:
-            hour = int(entry.until // _HOUR) * _HOUR
+            hour = _hour_of(entry)
             for account, amount in entry.amounts.items():
                 known = change.totals.get(account)
                 known = state.totals.get(account) if known is None else known
@@ -159,18 +179,30 @@ class Ledger:
     def _open(self, folder: Path) -> None:
         path = folder / "ledger.db"
         try:
+            self._open_or_set_aside(folder, path)
+            self._check_currency(path)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise LedgerError(
+                f"{path}: cannot be used: {error}; check --storage.path, its owner and its disk"
+            ) from error
+        except LedgerError:
+            self.close()
+            raise
+
+    def _open_or_set_aside(self, folder: Path, path: Path) -> None:
+        try:
             self._database = _connected(path)
             self.state = _load(self._database, at_least=_exposed(folder))
-        except (sqlite3.DatabaseError, msgspec.MsgspecError, _Untrusted, ValueError, KeyError) as error:
-            if isinstance(error, sqlite3.OperationalError) and not path.exists():
-                raise LedgerError(f"{path}: cannot be created: {error}; check --storage.path and its owner") from error
+        except (sqlite3.Error, msgspec.MsgspecError, _Untrusted, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, sqlite3.Error) and _is_about_access(error):
+                raise
             self._set_aside(path, str(error))
-        self._check_currency(path)
 
     def _set_aside(self, path: Path, why: str) -> None:
         if self._database is not None:
             self._database.close()
-        aside = path.with_name(f"ledger.set-aside-{int(self._wall())}.db")
+        aside = _free(path, int(self._wall()))
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
@@ -187,7 +219,6 @@ class Ledger:
             with self._database:
                 self._database.execute("INSERT INTO meta VALUES ('currency', ?)", (self._currency,))
         elif row[0] != self._currency:
-            self.close()
             raise LedgerError(
                 f"{path}: its money is {row[0]}, the configuration says currency: {self._currency}; "
                 f"use another --storage.path for another currency"
@@ -198,13 +229,16 @@ class Ledger:
             return {}
         query = "SELECT amounts FROM hours WHERE workload = ? AND hour = ?"
         row = self._database.execute(query, (workload, hour)).fetchone()
-        return {(name, tuple(labels)): value for name, labels, value in json.loads(row[0])} if row else {}
+        try:
+            return _amounts(row[0]) if row else {}
+        except (ValueError, TypeError):  # damaged where no check sees it: the totals are worth more than this hour
+            return {}
 
     def _commit(self, change: _Change, marks: Mapping[str, bytes]) -> None:
         database = self._database
         if database is None or self._folder is None:
             return
-        created = {**self.state.created, **change.created}
+        created = ChainMap(change.created, self.state.created)
         with database:
             database.executemany(
                 "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
@@ -226,6 +260,23 @@ class Ledger:
         self.state.generation += 1
         with contextlib.suppress(OSError):  # a hint about backups; the commit itself is done
             (self._folder / "exposed").write_text(f"{self.state.generation:020d}", encoding="ascii")
+
+
+def _hour_of(entry: Entry) -> int:
+    return int(entry.until // _HOUR) * _HOUR
+
+
+def _compacted(entries: Iterable[Entry]) -> list[Entry]:
+    """The same sums in one entry per workload and hour, so that a long outage of the disk does not eat the memory."""
+    sums: dict[tuple[str, int], Entry] = {}
+    for entry in entries:
+        one = sums.setdefault((entry.workload, _hour_of(entry)), Entry(entry.workload, entry.until))
+        for account, amount in entry.amounts.items():
+            one.amounts[account] = one.amounts.get(account, 0.0) + amount
+        for account, more in entry.histograms.items():
+            have = one.histograms.get(account)
+            one.histograms[account] = have.plus(more) if have is not None and have.edges == more.edges else more
+    return list(sums.values())
 
 
 class _Untrusted(Exception):  # noqa: N818  it says what the ledger is
@@ -250,6 +301,15 @@ def _locked(folder: Path) -> IO[bytes]:
 
 def _connected(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, timeout=10)
+    try:
+        _prepare(database)
+    except BaseException:
+        database.close()  # what is in the -wal file goes into the database, which may be set aside as one file then
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     version = int(database.execute("PRAGMA user_version").fetchone()[0])
@@ -257,7 +317,17 @@ def _connected(path: Path) -> sqlite3.Connection:
         raise _Untrusted(f"a newer Inferometer wrote it (schema {version}, this one knows {len(_MIGRATIONS)})")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-    return database
+
+
+def _is_about_access(error: sqlite3.Error) -> bool:
+    """Whether the way to the file is at fault, not what is in it: setting it aside would lose a good ledger."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _ACCESS_ERRORS
+
+
+def _free(path: Path, at: int) -> Path:
+    """A name to set a ledger aside under that no other has."""
+    names = (path.with_name(f"ledger.set-aside-{at}.{number}.db") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _load(database: sqlite3.Connection, at_least: int = 0) -> State:
@@ -280,14 +350,24 @@ def _load(database: sqlite3.Connection, at_least: int = 0) -> State:
 
 def _exposed(folder: Path) -> int:
     """The generation that was last exposed, as a file beside the ledger has it; a backup restores only one of them."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    with contextlib.suppress(OSError, ValueError):
         return int((folder / "exposed").read_text(encoding="ascii"))
     return 0
 
 
+def _amounts(text: str) -> dict[Account, float]:
+    return {(name, tuple(labels)): value for name, labels, value in json.loads(text)}
+
+
 def hours(folder: Path) -> list[tuple[str, int, dict[Account, float]]]:
-    """All hourly rows: workload, unix time of the hour's start, amounts by account without engine."""
-    database = sqlite3.connect(f"file:{folder / 'ledger.db'}?mode=ro", uri=True)
-    rows: list[Any] = database.execute("SELECT * FROM hours ORDER BY hour, workload").fetchall()
-    database.close()
-    return [(w, hour, {(name, tuple(labels)): v for name, labels, v in json.loads(text)}) for w, hour, text in rows]
+    """All hourly rows: workload, unix time of the hour's start, amounts by account without engine.
+
+    Raises LedgerError where there is no ledger that can be read.
+    """
+    path = folder / "ledger.db"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT workload, hour, amounts FROM hours ORDER BY hour, workload").fetchall()
+            return [(workload, hour, _amounts(text)) for workload, hour, text in rows]
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise LedgerError(f"{path}: cannot be read: {error}; check --storage.path") from error

@@ -63,6 +63,10 @@ class Detect(Struct, frozen=True, forbid_unknown_fields=True):
     label: str = ""
 
 
+class _Traits(Traits, frozen=True, forbid_unknown_fields=True):
+    """Traits as a file spells them: a misspelled one must not silently mean the default."""
+
+
 class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
     """One engine. Each signal lists alternatives, today's name first; the first that the page has is used."""
 
@@ -74,7 +78,7 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
     counters: dict[str, tuple[Selector, ...]]
     histograms: dict[str, tuple[Selector, ...]] = {}
     gauges: dict[str, tuple[Selector, ...]] = {}
-    traits: Traits = Traits()
+    traits: _Traits = _Traits()
     process_start: str = "process_start_time_seconds"
     created: tuple[str, ...] = ()
 

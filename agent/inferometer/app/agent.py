@@ -45,7 +45,7 @@ class Agent:
         folder = Path(self._config.storage.path) if self._config.storage.path else None
         self._ledger = Ledger(folder, self._config.currency)
         self._meter = Meter(self._plan.watches, self._config.interval)
-        self._meter.restore(self._ledger.state.marks, self._clock.wall() - self._clock.at())
+        self._meter.restore(self._ledger.state.marks, self._clock.ahead())
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
@@ -159,7 +159,7 @@ class Agent:
         try:
             listener = await listen(make_app(self), self._config.web.listen_address)
         except OSError as error:
-            raise InferometerError(str(error)) from error
+            raise InferometerError(error.strerror or str(error)) from error
         stack.push_async_callback(listener.close)
         host = listener.host
         shown = "localhost" if host in {"0.0.0.0", "::", ""} else f"[{host}]" if ":" in host else host  # noqa: S104

@@ -98,7 +98,8 @@ class Publisher:
                     for view in views:
                         if view.workload == name and slo in view.edges:
                             gap = bucket_gap(view.edges[slo], threshold)
-                            values["inferometer_slo_bucket_gap_seconds", (name, view.engine, slo)] = gap
+                            if gap < float("inf"):  # beyond the last edge nothing is known
+                                values["inferometer_slo_bucket_gap_seconds", (name, view.engine, slo)] = gap
         return values
 
 

@@ -73,7 +73,8 @@ class Readers:
             while not self._queue.empty():
                 arrived.append(self._queue.get_nowait())
             samples = tuple(sample for sample in arrived if sample is not None)
-            yield Batch(self._clock.at(), self._clock.wall(), samples)
+            at = self._clock.at()
+            yield Batch(at, at + self._clock.ahead(), samples)
 
     def translate(self, batch: Batch) -> list[Signal]:
         """Every sample in engine-neutral words; those of engines that are no longer followed are dropped."""

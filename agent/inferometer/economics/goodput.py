@@ -59,7 +59,7 @@ def _met(stratum: Stratum, slo: str, threshold: float) -> Bounds:
         over = min(finished, side.total - side.surely + before_over)
         within = side.possibly + before_within
         return Bounds(finished - over - failed, max(0.0, min(stratum.ok, within)))
-    unseen = max(0.0, finished - side.total)
+    unseen = max(0.0, stratum.ok - side.total)  # failed ones may leave no latency: they are bad already
     may_be_over = side.total - side.surely
     if slo != "tpot" or stratum.single_token_has_tpot:
         may_be_over += unseen

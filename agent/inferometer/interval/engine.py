@@ -76,13 +76,17 @@ class EngineState(Struct):
         """Take a whole page. ``watched_since`` (unix): a process that started later counts from zero."""
         reading = Reading()
         if self.read_at is None:
-            fresh = self._young(signal, watched_since)
+            known = not self._young(signal, watched_since)
         else:
-            fresh = self.marks.restarted(signal)
-            if fresh:
-                self._end_process(reading)
+            restarted = self.marks.restarted(signal)
+            known = not restarted and self.marks.switched(signal)
+            if restarted:
+                self._waste_all(reading)
+            if restarted or known:
+                reading.strata += self.end_strata(signal.at)
                 reading.resets = 1
-        if self.read_at is None and not fresh:
+                self._forget()
+        if known:
             self._baseline(signal)
         else:
             self._change(signal, reading)
@@ -91,11 +95,11 @@ class EngineState(Struct):
         self.running = requests(signal, "running")
         return reading
 
-    def end_strata(self) -> list[Stratum]:
-        """Close every open stratum with what it has: the recording or the process is over."""
+    def end_strata(self, at: float) -> list[Stratum]:
+        """Close every open stratum with what it has; what is in flight goes on in new ones."""
         over = [state.stratum for state in self.models.values() if state.stratum.judged > 0]
         for name, state in self.models.items():
-            state.stratum = Stratum(name, state.stratum.began)
+            state.stratum = strata.following(state.stratum, at, self._in_flight(name, state, self.running))
         return over
 
     def shift(self, seconds: float) -> None:
@@ -112,12 +116,13 @@ class EngineState(Struct):
         born = signal.process_start if signal.process_start is not None else signal.created
         return self.refused if born is None else born >= watched_since
 
-    def _end_process(self, reading: Reading) -> None:
-        """The old process is gone: what was in flight in it was for nothing, its strata end."""
+    def _waste_all(self, reading: Reading) -> None:
+        """The process died: what was in flight in it was for nothing."""
         for name, state in self.models.items():
-            change = reading.models.setdefault(name, ModelChange())
-            self._waste(name, state, change)
-        reading.strata += self.end_strata()
+            self._waste(name, state, reading.models.setdefault(name, ModelChange()))
+
+    def _forget(self) -> None:
+        """Another process: nothing of the last one is open any more."""
         self.models = {}
         self.marks.forget()
         self.pulse = Pulse()
@@ -133,7 +138,7 @@ class EngineState(Struct):
             state.wasted_before = None
             if at_rest:
                 self._waste(name, state, ModelChange())
-            state.stratum.in_flight = self._in_flight(signal, name, state)
+            state.stratum.in_flight = self._in_flight(name, state, _gauge(signal, "running", name))
 
     def _change(self, signal: EngineSignal, reading: Reading) -> None:
         change = self.marks.change(signal)
@@ -146,7 +151,7 @@ class EngineState(Struct):
             by_token, by_call = self._missing(signal, name)
             model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
             strata.grow(state.stratum, model)
-            in_flight = self._in_flight(signal, name, state)
+            in_flight = self._in_flight(name, state, _gauge(signal, "running", name))
             if at_rest and in_flight <= 0:
                 self._waste(name, state, model)
             if strata.ended(state.stratum, signal.at, in_flight):
@@ -163,16 +168,15 @@ class EngineState(Struct):
     def _missing(self, signal: EngineSignal, model: str) -> tuple[float, float]:
         """Requests that should be on the page and are not: first tokens without an end, calls without a request."""
         marks = self.marks
-        running = signal.gauges.get(("running", model), 0.0)
+        running = _gauge(signal, "running", model)
         by_token = marks.level(model, "ttft") - marks.level(model, *_FINISHED) - running
         by_call = 0.0
-        if len(_models(signal)) == 1:
+        if len(_models(signal)) == 1 and marks.has("parents_finished"):
             by_call = marks.page_level("http_ended") - marks.page_level("parents_finished", "rejected")
         return by_token, by_call
 
-    def _in_flight(self, signal: EngineSignal, model: str, state: ModelState) -> float:
+    def _in_flight(self, model: str, state: ModelState, running: float) -> float:
         """An upper bound of the requests that have a first token and no end."""
-        running = signal.gauges.get(("running", model), 0.0)
         first_tokens = self.marks.level(model, "ttft")
         return max(first_tokens - self.marks.level(model, *_FINISHED) - state.vanished.streaming.certain, running)
 
@@ -183,13 +187,18 @@ class EngineState(Struct):
         wasted = self.marks.level(model, "output_tokens") - self.marks.level(model, "finished_output_tokens")
         if state.wasted_before is None:
             state.wasted_before = wasted
-        change.wasted = max(0.0, wasted - state.wasted_before - state.wasted)
-        state.wasted += change.wasted
+        more = max(0.0, wasted - state.wasted_before - state.wasted)
+        state.wasted += more
+        change.wasted += more
 
 
 def requests(signal: EngineSignal, gauge: str) -> float:
     """Running or waiting requests of all models."""
     return sum(value for (name, _), value in signal.gauges.items() if name == gauge)
+
+
+def _gauge(signal: EngineSignal, gauge: str, model: str) -> float:
+    return signal.gauges.get((gauge, model), 0.0)
 
 
 def _models(signal: EngineSignal) -> list[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import Struct, field
+
 from inferometer.interval.watch import Watch
 from inferometer.model import GpuReading
 
 
-class Joules:
-    """Remembers each GPU's counter and what its engines have not been charged for yet."""
+class Joules(Struct):
+    """Remembers each GPU's counter and what its engines have not been charged for yet, by workload and engine."""
 
-    def __init__(self) -> None:
-        self.counters: dict[str, float] = {}
-        self._pending: dict[tuple[str, str], float] = {}
+    counters: dict[str, float] = field(default_factory=dict)
+    pending: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def read(self, reading: GpuReading, watches: Iterable[Watch]) -> None:
         """Take one reading of all GPUs. A counter that fell was reset: what it shows is new (a lower bound)."""
@@ -32,9 +33,9 @@ class Joules:
 
     def take(self, workload: str, engine: str) -> float:
         """The joules of an engine since the last call."""
-        return self._pending.pop((workload, engine), 0.0)
+        return self.pending.pop((workload, engine), 0.0)
 
     def _spread(self, watch: Watch, joules: float) -> None:
         for engine in watch.members:
             where = (watch.workload, engine.engine)
-            self._pending[where] = self._pending.get(where, 0.0) + joules * watch.part(engine)
+            self.pending[where] = self.pending.get(where, 0.0) + joules * watch.part(engine)

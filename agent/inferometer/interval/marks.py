@@ -22,36 +22,46 @@ class Change(Struct):
 
 
 class Marks(Struct):
-    """Raw values at the last reading, and per signal and model the level since the process started."""
+    """Raw values at the last reading, and per signal and model the level since the process started.
 
-    process_start: float | None = None
-    created: float | None = None
+    ``births``: when the process of the last page began, by the name of what says so; ``newest``: of all processes.
+    """
+
+    births: dict[str, float] = field(default_factory=dict)
+    newest: dict[str, float] = field(default_factory=dict)
     counters: dict[Key, float] = field(default_factory=dict)
     histograms: dict[Key, Histogram] = field(default_factory=dict)
     levels: dict[SignalOfModel, float] = field(default_factory=dict)
 
     def restarted(self, signal: EngineSignal) -> bool:
-        """Whether the page is of a newer process than the last one.
+        """Whether the page is of a newer process than all before.
 
         The process's start time or a token counter's creation rose; on pages that have neither, a counter
         that only a restart can lower fell.
         """
-        known = False
-        for old, new in ((self.process_start, signal.process_start), (self.created, signal.created)):
-            if old is not None and new is not None:
-                known = True
-                if new > old + _RESTART_SECONDS:
-                    return True
-        return not known and any(
+        births = _births(signal)
+        known = births.keys() & self.births.keys()
+        if known:
+            return any(births[name] > self.newest[name] + _RESTART_SECONDS for name in known)
+        return any(
             value < self.counters.get(key, 0.0)
             for key, value in signal.counters.items()
             if key.signal in _FALLS_MEAN_RESTART
         )
 
+    def switched(self, signal: EngineSignal) -> bool:
+        """Whether the page is of another process that is not newer than all before: its counts may be known already.
+
+        So it is where one address leads to several processes by turns.
+        """
+        births = _births(signal)
+        known = births.keys() & self.births.keys()
+        return any(abs(births[name] - self.births[name]) > _RESTART_SECONDS for name in known)
+
     def forget(self) -> None:
-        """A new process: everything counts from zero."""
+        """Another process: everything counts from zero."""
         self.counters, self.histograms, self.levels = {}, {}, {}
-        self.process_start = self.created = None
+        self.births = {}
 
     def baseline(self, signal: EngineSignal) -> None:
         """Start from this page: what it shows happened before the agent's time."""
@@ -59,8 +69,9 @@ class Marks(Struct):
 
     def change(self, signal: EngineSignal) -> Change:
         """What the page adds to the last one. A series that fell alone, or is new, counts from zero."""
-        self.process_start = signal.process_start if signal.process_start is not None else self.process_start
-        self.created = signal.created if signal.created is not None else self.created
+        for name, born in _births(signal).items():
+            self.births[name] = born
+            self.newest[name] = max(born, self.newest.get(name, born))
         change = Change()
         for key, value in signal.counters.items():
             old = self.counters.get(key, 0.0)
@@ -81,6 +92,10 @@ class Marks(Struct):
         """The sum of these signals of a model since its process started."""
         return sum(self.levels.get((signal, model), 0.0) for signal in signals)
 
+    def has(self, signal: str) -> bool:
+        """Whether the page has this signal at all."""
+        return any(name == signal for name, _ in self.levels)
+
     def page_level(self, *signals: str) -> float:
         """The sum of these signals over all models of the page."""
         return sum(value for (signal, _), value in self.levels.items() if signal in signals)
@@ -90,6 +105,11 @@ def merge(into: dict[Any, Histogram], key: object, more: Histogram) -> None:
     """Add observations; where the layouts differ, the newer one starts again."""
     have = into.get(key)
     into[key] = have.plus(more) if have is not None and have.edges == more.edges else more
+
+
+def _births(signal: EngineSignal) -> dict[str, float]:
+    births = {"process_start": signal.process_start, "created": signal.created}
+    return {name: born for name, born in births.items() if born is not None}
 
 
 def _add(into: dict[SignalOfModel, float], where: SignalOfModel, amount: float) -> None:

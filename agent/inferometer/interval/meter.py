@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct, field
@@ -29,10 +29,26 @@ class _Engine(Struct):
 
 
 class _Mark(Struct):
-    """An engine's state as the ledger keeps it: ``ahead`` is what the wall clock was ahead of the steady one."""
+    """An engine's state as the ledger keeps it: ``ahead`` is what the wall clock was ahead of the steady one.
+
+    ``left``: it was no longer followed, so that the time since is none of its workload's.
+    """
 
     ahead: float
     state: EngineState
+    left: bool = False
+
+    def shifted(self, ahead: float) -> EngineState:
+        """The state, with its times on a steady clock that the wall clock is ``ahead`` of."""
+        self.state.shift(self.ahead - ahead)
+        return self.state
+
+
+class _Common(Struct):
+    """What the ledger keeps beside the engines' states."""
+
+    watched_since: dict[str, float]
+    joules: Joules
 
 
 class Meter:
@@ -46,38 +62,43 @@ class Meter:
         self.joules = Joules()
         self._interval = interval
         self._engines: dict[str, _Engine] = {}
+        self._left: dict[str, bytes] = {}
         self._done: list[Interval] = []
         self._changed: set[str] = set()
-        self._ahead = 0.0
+        self._at = self._ahead = 0.0
         self.watch(watches, interval)
 
     def watch(self, watches: Iterable[Watch], interval: float) -> None:
-        """Follow these workloads from now on; engines that stay keep their state."""
+        """Follow these workloads from now on; engines that stay keep their state, those that return their counters."""
         self._interval = interval
         old, self._engines = self._engines, {}
         for watch in watches:
             for watched in watch.members:
-                name = watched.engine or f"({watch.workload})"
-                kept = old.get(name)
-                engine = self._engines[name] = kept or _Engine(watch, watched)
+                name = _name(watch, watched)
+                engine = self._engines[name] = old.pop(name) if name in old else _Engine(watch, watched)
                 engine.watch, engine.watched = watch, watched
+        workloads = {engine.watch.workload for engine in self._engines.values()}
+        for name, engine in old.items():
+            if engine.state is not None:
+                self._leave(name, engine, engine.state, settle=engine.watch.workload in workloads)
 
     def add(self, batch: Batch, signals: Iterable[Signal]) -> None:
         """Take what one batch brought."""
-        self._ahead = batch.wall - batch.at
-        for engine in self._engines.values():
+        self._at, self._ahead = batch.at, batch.wall - batch.at
+        for name, engine in self._engines.items():
             self.watched_since.setdefault(engine.watch.workload, batch.wall)
             if engine.state is None:
-                engine.state = EngineState(settled_at=batch.at)
+                engine.state = self._first_state(name)
+                self._changed.add(name)
         for signal in signals:
             if isinstance(signal, GpuReading):
                 self.joules.read(signal, (e.watch for e in self._engines.values()))
             elif signal.engine in self._engines:
-                self._add_engine(signal.engine, self._engines[signal.engine], signal)
+                self._add_engine(self._engines[signal.engine], signal)
 
     def due(self, at: float) -> list[Interval]:
         """All stretches that ended, time without any reading included once it is older than two intervals."""
-        for name, engine in self._engines.items():
+        for engine in self._engines.values():
             state = engine.state
             if state is None:
                 continue
@@ -87,17 +108,17 @@ class Meter:
             silent = at - since > 2 * self._interval or not engine.watched.engine
             if silent and not engine.away and at > state.settled_at:
                 engine.up, engine.label = False, "unknown"
-                self._done.append(self._close(name, engine, at, "unknown"))
+                self._done.append(self._close(engine, at, "unknown"))
         done, self._done = self._done, []
         return done
 
     def finish(self, at: float) -> list[Interval]:
         """The recording is over: settle the rest up to ``at`` and end all strata."""
         done = self.due(at)
-        for name, engine in self._engines.items():
+        for engine in self._engines.values():
             if engine.state is not None:
-                last = self._close(name, engine, at, engine.label)
-                last.strata = engine.state.end_strata()
+                last = self._close(engine, at, engine.label)
+                last.strata = engine.state.end_strata(at)
                 done.append(last)
         return done
 
@@ -125,38 +146,56 @@ class Meter:
 
     def marks(self) -> dict[str, bytes]:
         """The states that changed since the last call, by name, for the ledger."""
-        marks = {
-            name: msgspec.msgpack.encode(_Mark(self._ahead, state))
-            for name in self._changed
-            if name in self._engines and (state := self._engines[name].state) is not None
-        }
+        marks = {name: self._left[name] for name in self._changed & self._left.keys()}
+        for name in self._changed & self._engines.keys():
+            state = self._engines[name].state
+            if state is not None:
+                marks[name] = msgspec.msgpack.encode(_Mark(self._ahead, state))
         self._changed.clear()
-        marks[""] = msgspec.msgpack.encode((self.watched_since, self.joules.counters))
+        marks[""] = msgspec.msgpack.encode(_Common(self.watched_since, self.joules))
         return marks
 
-    def restore(self, marks: dict[str, bytes], ahead: float) -> None:
+    def restore(self, marks: Mapping[str, bytes], ahead: float) -> None:
         """Go on from a ledger's marks. ``ahead``: seconds by which the wall clock is ahead of the steady one now."""
-        if "" in marks:
-            self.watched_since, self.joules.counters = msgspec.msgpack.decode(
-                marks[""], type=tuple[dict[str, float], dict[str, float]]
-            )
-        for name, engine in self._engines.items():
-            if name in marks:
-                mark = msgspec.msgpack.decode(marks[name], type=_Mark)
-                mark.state.shift(mark.ahead - ahead)
-                engine.state, engine.away = mark.state, True
+        self._left, self._ahead = dict(marks), ahead
+        common = self._left.pop("", None)
+        if common is not None:
+            kept = msgspec.msgpack.decode(common, type=_Common)
+            self.watched_since, self.joules = kept.watched_since, kept.joules
+        for name in self._engines.keys() & self._left.keys():
+            mark = _decoded(self._left[name])
+            if not mark.left:
+                del self._left[name]
+                self._engines[name].state, self._engines[name].away = mark.shifted(ahead), True
 
     def views(self) -> tuple[EngineView, ...]:
         """Every engine as its newest page shows it."""
         return tuple(_view(engine) for engine in self._engines.values() if engine.watched.engine)
 
-    def _add_engine(self, name: str, engine: _Engine, signal: EngineSignal) -> None:
+    def _first_state(self, name: str) -> EngineState:
+        """An engine's time starts now; its counters go on where they were when it was followed before."""
+        if name not in self._left:
+            return EngineState(settled_at=self._at)
+        state = _decoded(self._left.pop(name)).shifted(self._ahead)
+        state.settled_at = self._at
+        return state
+
+    def _leave(self, name: str, engine: _Engine, state: EngineState, *, settle: bool) -> None:
+        """The engine is no longer followed: ``settle`` what it did until now, and remember its counters."""
+        if settle and not engine.away:
+            last = self._close(engine, self._at, engine.label)
+            last.strata = state.end_strata(self._at)
+            self._done.append(last)
+        self._left[name] = msgspec.msgpack.encode(_Mark(self._ahead, state, left=True))
+        self._changed.add(name)
+
+    def _add_engine(self, engine: _Engine, signal: EngineSignal) -> None:
         state = engine.state
         if state is None:
             return
         engine.up = not signal.error
         if signal.error:
-            state.refused = state.read_at is None and signal.error == "refused"
+            state.refused = state.refused or (state.read_at is None and signal.error == "refused")
             if engine.away:
                 self._come_back(engine, state, signal.at)
             return
@@ -169,7 +208,7 @@ class Meter:
         since = before if before is not None else state.settled_at
         running = was_running > 0 or state.running > 0
         engine.label = self._label(reading, signal.at - since, running=running)
-        interval = self._close(name, engine, signal.at, engine.label)
+        interval = self._close(engine, signal.at, engine.label)
         interval.resets, interval.strata = reading.resets, reading.strata
         for model in state.models:
             if model not in engine.known_models:  # opens its accounts at zero
@@ -198,21 +237,18 @@ class Meter:
             last = state.read_at if state.read_at is not None else gap_start
             lost = max(0.0, at - max(gap_start, last + _HELD_BEYOND_READING_SECONDS))
         if born is None and lost > 0:
-            self._done.append(self._close_as(engine, at - lost, "unknown"))
+            self._done.append(self._close(engine, at - lost, "unknown"))
         if lost > 0:
             state.settled_at += lost
-            empty = self._close_as(engine, state.settled_at, "unknown")
+            empty = self._close(engine, state.settled_at, "unknown")
             empty.unaccounted_seconds = lost * engine.watched.gpus
             self._done.append(empty)
 
-    def _close(self, name: str, engine: _Engine, at: float, label: str) -> Interval:
-        self._changed.add(name)
-        return self._close_as(engine, at, label)
-
-    def _close_as(self, engine: _Engine, at: float, label: str) -> Interval:
+    def _close(self, engine: _Engine, at: float, label: str) -> Interval:
         state = engine.state
         if state is None:
             raise AssertionError("an engine is closed only after its first batch")
+        self._changed.add(_name(engine.watch, engine.watched))
         seconds = max(0.0, at - state.settled_at)
         state.settled_at = max(at, state.settled_at)
         return Interval(
@@ -225,6 +261,14 @@ class Meter:
             part=engine.watch.part(engine.watched),
             joules=self.joules.take(engine.watch.workload, engine.watched.engine),
         )
+
+
+def _name(watch: Watch, watched: Watched) -> str:
+    return watched.engine or f"({watch.workload})"
+
+
+def _decoded(mark: bytes) -> _Mark:
+    return msgspec.msgpack.decode(mark, type=_Mark)
 
 
 def _view(engine: _Engine) -> EngineView:

@@ -73,6 +73,7 @@ AGENT = Subject(
             "series",
             "Series left out because a limit was reached.",
             "counted",
+            phase="declared",
         ),
         Metric(
             "inferometer_event_loop_lag_seconds",

@@ -65,6 +65,7 @@ ENERGY = Subject(
             "ratio",
             "Share of the GPU time held in the window for which energy was metered.",
             "metered GPU-seconds ÷ GPU-seconds held",
+            phase="declared",
         ),
     ),
 )

@@ -128,6 +128,7 @@ _GAUGES = (
         "ratio",
         "Share of the error budget that is left; below 0 when it is overspent.",
         "1 - (1 - good ÷ judged) ÷ (1 - objective)",
+        phase="declared",
     ),
     Metric(
         "inferometer_burn_rate",
@@ -136,6 +137,7 @@ _GAUGES = (
         "ratio",
         "How many times faster than allowed the error budget is being spent.",
         "(1 - good ÷ judged) ÷ (1 - objective)",
+        phase="declared",
     ),
     Metric(
         "inferometer_trace_coverage_ratio",

@@ -146,6 +146,7 @@ _SETTINGS = (
         "Budget of the current period.",
         "from the configuration",
         money=True,
+        phase="declared",
     ),
     Metric(
         "inferometer_budget_spent",
@@ -155,6 +156,7 @@ _SETTINGS = (
         "Money spent in the current budget period.",
         "increase of cost since the period began",
         money=True,
+        phase="declared",
     ),
     Metric(
         "inferometer_budget_forecast",
@@ -164,6 +166,7 @@ _SETTINGS = (
         "Money that the whole budget period will have cost at the present rate.",
         "spent + present rate * time left",
         money=True,
+        phase="declared",
     ),
     Metric(
         "inferometer_accounting_start_timestamp_seconds",

@@ -1,0 +1,39 @@
+"""Where and of what a measurement was taken: without it a number means nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+
+
+def described() -> str:
+    """Processor, cores, kernel, Python and the commit, on one line."""
+    load = os.getloadavg()[0]
+    return (
+        f"{_processor()}, {os.cpu_count()} cores (load {load:.1f} before), {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, commit {_commit()}"
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.machine()
+
+
+def _commit() -> str:
+    """The commit, and whether the files differ from it."""
+    git = shutil.which("git")
+    if git is None or not (_ROOT / ".git").exists():
+        return "unknown"
+    said = [
+        subprocess.run([git, *words], cwd=_ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S603  git
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain"])
+    ]
+    return said[0].strip() + (" with changes" if said[1] else "")
