@@ -10,6 +10,7 @@ from inferometer.exposition.prometheus import Renderer
 from inferometer.ledger import Ledger
 from inferometer.model import Snapshot
 from live import Agent, Engines, Page, eventually, fetch, free_port, inferometer_says
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 FAST = ("--interval", "200ms", "--gpus", "2", "--price.gpu-hour", "3600")  # 1 USD per GPU-second
 READY_SECONDS, STOP_SECONDS = 10.0, 5.0  # promised: 1 and 2; a busy machine is no failure
@@ -74,6 +75,17 @@ def test_the_first_page_is_complete(tmp_path, busy, record_property):
         agent.until(lambda page: page.sum("inferometer_cost_per_million_tokens", tokens="all", basis="allocation"))
         assert agent.get("/-/healthy") == (200, "ok\n")
         assert agent.get("/")[0] == 200
+
+
+def test_openmetrics_is_served_on_request(tmp_path, busy):
+    """The strict reference parser takes it, and finds when each total began."""
+    with Agent(tmp_path / "log", *url_flags(busy), *FAST, "--slo.ttft", "500ms") as agent:
+        agent.until(lambda page: page.sum(TOKENS, type="output"))
+        text = fetch(f"{agent.url}/metrics", headers={"Accept": "application/openmetrics-text"})[1]
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        began = [sample.value for sample in samples if sample.name == "inferometer_tokens_created"]
+        assert began
+        assert all(abs(time.time() - at) < 60 for at in began)
 
 
 def test_a_fresh_agent_is_ready_with_its_first_snapshot_even_without_engines(tmp_path):

@@ -27,6 +27,10 @@ def stream(send, total):
         sent += len(CHUNK)
 
 
+def say_nothing(_send):
+    time.sleep(60)
+
+
 def drip(send):
     send(head("200 OK", "Content-Length: 1000000"))
     while True:
@@ -45,6 +49,7 @@ BAD = {
     "mute": (lambda send: send(b""), {"reset"}),
     "cut": (lambda send: send(head("200 OK", "Content-Length: 99999") + CHUNK), {"truncated"}),
     "drip": (drip, {"timeout"}),
+    **{f"silent {number}": (say_nothing, {"timeout"}) for number in range(10)},
 }
 
 
@@ -87,11 +92,11 @@ class Bad(Scoped, socketserver.ThreadingTCPServer):
 
 
 def config(good, bad):
-    """One workload of the good and one of the bad, so that nothing but the process is shared."""
+    """One workload of the bad, which are asked first, and one of the good: they share nothing but the process."""
     lists = [", ".join(f'{{url: "{url}"}}' for url in urls) for urls in (good, bad)]
     return (
         f"interval: {INTERVAL_SECONDS:g}s\nscrape: {{max_page_bytes: 16777216}}\nworkloads:\n"
-        f"  - {{name: good, gpus: 5, engines: [{lists[0]}]}}\n  - {{name: bad, gpus: 5, engines: [{lists[1]}]}}\n"
+        f"  - {{name: bad, gpus: 5, engines: [{lists[1]}]}}\n  - {{name: good, gpus: 5, engines: [{lists[0]}]}}\n"
     )
 
 

@@ -207,6 +207,14 @@ def test_a_gap_is_measured_on_the_wall_clock_when_the_steady_one_began_anew(late
     assert (later.seconds(), later.total("unaccounted_seconds")) == (60, HOUR - 60)
 
 
+@pytest.mark.parametrize(("seconds", "state"), [(6, "busy"), (10, "stalled")])
+def test_a_stall_is_timed_across_the_agents_lives(seconds, state):
+    stuck = {"start": 1.0, "running": 1, "vital": (1.0,)}
+    later = away(seconds, read=(page(T + 5, **stuck),), later_ahead=-5e3)
+    (interval,) = later.read(page(T + 5 + seconds + 5e3, **stuck))
+    assert interval.state == state
+
+
 def test_a_wall_clock_that_was_set_back_takes_nothing_away():
     later = away(-HOUR, page(T + 5 - HOUR, **OLD))
     later.at(T + 6, page(T + 6, **OLD))

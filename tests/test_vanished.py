@@ -122,6 +122,13 @@ def test_wasted_tokens_are_a_lower_bound(pages, wasted):
     assert follower.wasted() == wasted
 
 
+def test_another_process_behind_the_same_address_is_no_death():
+    follower = Follower()
+    follower.read(told(0, 0, 0, start=60), told(5, 9, 9, start=1), told(10, 50, 9, running=2, start=1))
+    follower.read(told(15, 100, 100, start=60))
+    assert follower.wasted() == 0
+
+
 @pytest.mark.parametrize(("running", "wasted"), [(0, 25), (1, 0)])
 def test_what_was_wasted_before_the_first_rest_is_not_known(running, wasted):
     follower = Follower()

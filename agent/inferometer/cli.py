@@ -90,7 +90,13 @@ async def _agent(
     reloads: set[asyncio.Task[tuple[bool, str]]] = set()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(agent.reload())))
+
+    def hang_up() -> None:
+        task = loop.create_task(agent.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     await agent.run(stop, started)
 
 
