@@ -216,7 +216,10 @@ class Trial:
         self.until_read(engine)
         old = engine.restart(seconds=0.3)
         name, count = engine.proxy.name, engine.restarts
-        agent.until(lambda page: page.sum("inferometer_resets_total", source=name) == count, "the restart counted")
+        agent.until(
+            lambda page: page.sum("inferometer_resets_total", source=f"http://{name}/metrics") == count,
+            "the restart counted",
+        )
         engine.buried(old, engine.served(old, self._life)[-1])
 
     def restart_while_down(self, engine):
@@ -260,7 +263,11 @@ def check_counts(followed, page):
             done = minus(done, unseen)
         name = engine.proxy.name
         assert by_agent(page, name) == done
-        assert page.sum("inferometer_resets_total", source=name) == engine.restarts == len(processes) - 1
+        assert (
+            page.sum("inferometer_resets_total", source=f"http://{name}/metrics")
+            == engine.restarts
+            == len(processes) - 1
+        )
         # What is known only from what is missing is certain when the engine rests: of the newest process at least.
         vanished = page.sum("inferometer_requests_total", engine=name, outcome="vanished")
         known = [process["totals"]["requests"].get("vanished", 0) for process in processes]

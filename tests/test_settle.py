@@ -150,7 +150,9 @@ def test_tokens_and_requests() -> None:
     change = ModelChange({"output": 5.0}, wasted=2.0, reasoning=3.0, outcomes={"ok": 1.0, "vanished": 2.0})
     latency = Histogram((1.0, INF), (1.0, 2.0), 3.5)
     change.latencies["ttft"] = latency
-    entry = settle(interval(models={"m": change}, resets=1, unaccounted_seconds=7.0), Policy("w"))
+    entry = settle(
+        interval(models={"m": change}, source="http://e/metrics", resets=1, unaccounted_seconds=7.0), Policy("w")
+    )
     assert posted(entry, "tokens_total") == {("w", "e", "m", "output"): 5.0}
     assert posted(entry, "requests_total") == {("w", "e", "m", "ok"): 1.0, ("w", "e", "m", "vanished"): 2.0}
     for outcome in ("error", "aborted", "rejected"):
@@ -159,7 +161,7 @@ def test_tokens_and_requests() -> None:
     assert amount(entry, "wasted_tokens_total", "w", "e", "m") == 2
     assert amount(entry, "reasoning_tokens_total", "w", "e", "m") == 3
     assert amount(entry, "unaccounted_gpu_seconds_total", "w") == 7
-    assert amount(entry, "resets_total", "e") == 1
+    assert amount(entry, "resets_total", "http://e/metrics") == 1
     assert entry.histograms == {("inferometer_ttft_seconds", ("w", "e", "m")): latency}
 
 

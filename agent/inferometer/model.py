@@ -216,6 +216,7 @@ class Interval(Struct):
     """One engine's settled stretch of time: ``seconds`` of wall clock that end at ``until`` (unix).
 
     ``part``: the engine's share of what its workload holds; the parts of a workload add up to 1.
+    ``source``: what its page is read from, '' where nothing is read.
     """
 
     workload: str
@@ -225,6 +226,7 @@ class Interval(Struct):
     gpus: float
     state: str
     part: float = 1.0
+    source: str = ""
     unaccounted_seconds: float = 0.0
     joules: float = 0.0
     resets: int = 0

@@ -71,7 +71,7 @@ class Translator:
             if series.name == adapter.process_start:
                 start = value
             elif series.name in adapter.created:
-                created = max(created or value, value)
+                created = value if created is None else min(created, value)  # later ones are new label sets
             uses = self._uses.get(series)
             if uses is None:
                 uses = self._uses[series] = self._plan(adapter, series)

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from inferometer import economics, pipeline
 from inferometer.app.clock import Clock
 from inferometer.app.lag import LoopLag
@@ -45,7 +47,8 @@ class Agent:
         folder = Path(self._config.storage.path) if self._config.storage.path else None
         self._ledger = Ledger(folder, self._config.currency)
         self._meter = Meter(self._plan.watches, self._config.interval)
-        self._meter.restore(self._ledger.state.marks, self._clock.ahead())
+        self._restore()
+        self._policies = dict(self._plan.policies)
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
@@ -109,6 +112,12 @@ class Agent:
         _log.info("the configuration is loaded again")
         return True, "reloaded"
 
+    def _restore(self) -> None:
+        try:
+            self._meter.restore(self._ledger.state.marks, self._clock.ahead())
+        except msgspec.MsgspecError as error:  # the totals are whole: only what happened since the last run is lost
+            _log.error("the last readings cannot be understood; engines start anew", extra={"error": str(error)})
+
     async def _stream(self) -> None:
         await pipeline.run(
             self._readers.batches(), self._translate, self._meter, self._settle, self._ledger, self._publish
@@ -122,7 +131,7 @@ class Agent:
         return signals
 
     def _settle(self, interval: Interval) -> Entry:
-        return economics.settle(interval, self._plan.policies[interval.workload])
+        return economics.settle(interval, self._policies[interval.workload])
 
     def _publish(self, batch: Batch, entries: list[Entry]) -> None:
         self._publisher(batch, entries)
@@ -130,6 +139,7 @@ class Agent:
 
     def _follow(self, new: Plan) -> None:
         self._plan, self._config = new, new.config
+        self._policies |= new.policies  # a workload that is gone has its last stretch settled as it was
         for hint in new.hints:
             _log.warning(hint)
         self._meter.watch(new.watches, new.config.interval)

@@ -13,6 +13,7 @@ from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
 from inferometer.interval import Watch, Watched
 from inferometer.model import Gpu
+from inferometer.sources import public_url
 from inferometer.sources.scrape import Target
 
 _RECORDING = "recording:"
@@ -100,7 +101,11 @@ def _watch(settings: Config, workload: Workload, gpus: tuple[Gpu, ...], environ:
     rest = [engine for engine in workload.engines if engine.gpus is None and engine.role != "frontend"]
     each = max(0.0, held - given) / len(rest) if rest else 0.0
     members = tuple(
-        Watched(name_of(engine.url), float(engine.gpus) if engine.gpus is not None else each if engine in rest else 0.0)
+        Watched(
+            engine=name_of(engine.url),
+            gpus=float(engine.gpus) if engine.gpus is not None else each if engine in rest else 0.0,
+            source=public_url(engine.url.removeprefix(_RECORDING)),
+        )
         for engine in workload.engines
     )
     return Watch(workload.name, members, gpus=held, uuids=uuids, share=workload.share)

@@ -26,7 +26,8 @@ def settle(interval: Interval, policy: Policy) -> Entry:
             _open_goodput(entry, interval.workload, model, policy)
         for stratum in interval.strata:
             _goodput(entry, interval.workload, stratum, policy)
-    _post(entry, ("inferometer_resets_total", (interval.engine,)), float(interval.resets))
+    if interval.source:
+        _post(entry, ("inferometer_resets_total", (interval.source,)), float(interval.resets))
     return entry
 
 

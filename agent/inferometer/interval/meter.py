@@ -259,6 +259,7 @@ class Meter:
             gpus=engine.watched.gpus,
             state=label,
             part=engine.watch.part(engine.watched),
+            source=engine.watched.source or engine.watched.engine,
             joules=self.joules.take(engine.watch.workload, engine.watched.engine),
         )
 

@@ -6,10 +6,14 @@ from msgspec import Struct
 
 
 class Watched(Struct, frozen=True):
-    """One engine of a workload and the GPUs it holds (a share of a GPU counts as a fraction)."""
+    """One engine of a workload and the GPUs it holds (a share of a GPU counts as a fraction).
+
+    ``source``: the name under which its page is read, as ``inferometer_source_up`` has it.
+    """
 
     engine: str
     gpus: float = 0.0
+    source: str = ""
 
 
 class Watch(Struct, frozen=True):
