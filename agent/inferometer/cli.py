@@ -86,10 +86,8 @@ async def _agent(
     from inferometer.app.agent import Agent  # noqa: PLC0415  the other commands start faster without it
 
     agent = Agent(load, os.environ, nvml_library)
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop, loop = _stopped(), asyncio.get_running_loop()
     reloads: set[asyncio.Task[tuple[bool, str]]] = set()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
 
     def hang_up() -> None:
         task = loop.create_task(agent.reload())
@@ -98,6 +96,14 @@ async def _agent(
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     await agent.run(stop, started)
+
+
+def _stopped() -> asyncio.Event:
+    """Set by SIGTERM or Ctrl-C, also where a shell started us in the background with SIGINT ignored."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -115,14 +121,17 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from inferometer.app.record import record  # noqa: PLC0415  likewise
+    from inferometer.app.record import Pace, record  # noqa: PLC0415  likewise
 
     def progress(text: str) -> None:
         if sys.stderr.isatty():
             print(f"\r{text} ", end="", file=sys.stderr, flush=True)
 
-    seconds, every = _seconds(options.seconds, "--for"), _seconds(options.every, "--every")
-    failed = asyncio.run(record(options.urls, options.out, seconds, every, progress))
+    async def until_stopped() -> int:
+        return await record(options.urls, options.out, pace, _stopped(), progress)
+
+    pace = Pace(_seconds(options.seconds, "--for"), _seconds(options.every, "--every"))
+    failed = asyncio.run(until_stopped())
     print(f"{options.out}: recorded, {failed} readings failed; see it with: inferometer replay {options.out} --gpus 1")
     return 1 if failed else 0
 

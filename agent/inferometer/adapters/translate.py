@@ -33,7 +33,7 @@ class Translator:
 
     def __init__(self, engine: str, adapters: Sequence[Adapter]) -> None:
         self.engine = engine
-        self._adapters = adapters
+        self.adapters = adapters
         self._adapter: Adapter | None = None
         self._uses: dict[Series, tuple[_Use, ...]] = {}
         self._readers: dict[str, list[tuple[str, str, int, Selector]]] = {}
@@ -42,7 +42,7 @@ class Translator:
         """The signal of a page; ``error`` says why there is none."""
         if page.error:
             return EngineSignal(self.engine, page.at, page.error, page.detail)
-        found = [a for a in self._adapters if matches(a, page)]
+        found = [a for a in self.adapters if matches(a, page)]
         if len(found) != 1:
             return self._unrecognised(page, found)
         if found[0] is not self._adapter:
@@ -53,7 +53,7 @@ class Translator:
         if found:
             fits = ", ".join(adapter.engine for adapter in found)
             return EngineSignal(self.engine, page.at, "ambiguous_engine", f"{fits} all fit this page; set engine:")
-        known = ", ".join(adapter.engine for adapter in self._adapters)
+        known = ", ".join(adapter.engine for adapter in self.adapters)
         detail = f"none of {known} is on this page; see what is with: inferometer explain URL"
         return EngineSignal(self.engine, page.at, "unknown_engine", detail)
 

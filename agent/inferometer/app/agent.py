@@ -101,8 +101,7 @@ class Agent:
         """Read the configuration again; a bad one changes nothing but a gauge."""
         try:
             settings = self._load()
-            if settings.currency != self._config.currency:
-                raise ConfigError([f"currency: stays {self._config.currency} while the agent runs; restart it"])
+            _check_fixed(self._config, settings)
             self._follow(plan(settings, self._publisher.gpus, self._environ))
         except InferometerError as error:
             self._reload_ok = False
@@ -185,3 +184,16 @@ class Agent:
         where = self._config.storage.path or "memory only: totals end with this process; add --storage.path DIR"
         workloads = ",".join(self._plan.policies)
         _log.info("started", extra={"listen": address, "ledger": where, "workloads": workloads})
+
+
+def _check_fixed(running: Config, wanted: Config) -> None:
+    """Refuse a reload that would change what only a start can set."""
+    fixed = {
+        "currency": (running.currency, wanted.currency),
+        "storage.path": (running.storage.path, wanted.storage.path),
+        "web.listen_address": (running.web.listen_address, wanted.web.listen_address),
+        "gpu.sources": (", ".join(running.gpu.sources), ", ".join(wanted.gpu.sources)),
+    }
+    faults = [f"{key}: stays {was} while the agent runs; restart it" for key, (was, new) in fixed.items() if was != new]
+    if faults:
+        raise ConfigError(faults)

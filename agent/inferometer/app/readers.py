@@ -99,7 +99,7 @@ class Readers:
         return signal
 
     def _keep_translators(self, known: Mapping[str, tuple[Adapter, ...]]) -> None:
-        kept = self._translators
+        kept = {name: one for name, one in self._translators.items() if one.adapters == known.get(name)}
         self._translators = {name: kept.get(name) or adapters.Translator(name, known[name]) for name in known}
 
     def _scraper(self, target: Target, plan: Plan) -> _Read:

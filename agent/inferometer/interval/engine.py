@@ -22,11 +22,15 @@ _OUTCOME_OF = {
 
 
 class Pulse(Struct):
-    """Whether an engine that shows nothing is at rest or stuck (design §7, stalled)."""
+    """Whether an engine that shows nothing is at rest or stuck (design §7, stalled).
+
+    ``at_rest``: nothing runs or waits on the newest page, and no connection is open beyond the usual.
+    """
 
     vital: tuple[float, ...] = ()
     moved_at: float = 0.0
     resting_fds: float | None = None
+    at_rest: bool = False
 
     def see(self, at: float, signal: EngineSignal) -> bool:
         """Take a page and say whether the engine is stalled."""
@@ -38,6 +42,7 @@ class Pulse(Struct):
         if fds is not None and queued == 0 and (alive or self.resting_fds is None or fds < self.resting_fds):
             self.resting_fds = fds
         crowded = fds is not None and self.resting_fds is not None and fds >= self.resting_fds + _PENDING_CONNECTIONS
+        self.at_rest = queued == 0 and not crowded
         return at - self.moved_at >= _STALLED_AFTER_SECONDS and (queued > 0 or crowded)
 
 
@@ -86,11 +91,11 @@ class EngineState(Struct):
                 reading.strata += self.end_strata(signal.at)
                 reading.resets = 1
                 self._forget()
+        reading.stalled = self.pulse.see(signal.at, signal)
         if known:
             self._baseline(signal)
         else:
             self._change(signal, reading)
-        reading.stalled = self.pulse.see(signal.at, signal)
         self.read_at = signal.at
         self.running = requests(signal, "running")
         return reading
@@ -129,7 +134,7 @@ class EngineState(Struct):
 
     def _baseline(self, signal: EngineSignal) -> None:
         self.marks.baseline(signal)
-        at_rest = requests(signal, "running") + requests(signal, "waiting") == 0
+        at_rest = self.pulse.at_rest
         for name in _models(signal):
             state = self._model(name, signal)
             by_token, by_call = self._missing(signal, name)
@@ -143,7 +148,7 @@ class EngineState(Struct):
     def _change(self, signal: EngineSignal, reading: Reading) -> None:
         change = self.marks.change(signal)
         reading.moved = any(total(change.counters, name) > 0 for name in _MOVES)
-        at_rest = requests(signal, "running") + requests(signal, "waiting") == 0
+        at_rest = self.pulse.at_rest
         for name in _models(signal):
             state = self._model(name, signal)
             model = reading.models.setdefault(name, ModelChange())

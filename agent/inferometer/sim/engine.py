@@ -87,7 +87,7 @@ class Engine:
             self.sheet.answered(flight, self.now)
 
     def stall(self, seconds: float) -> None:
-        """No progress for so long: connections pile up, the page shows running = waiting = 0 and flat counters."""
+        """No progress for so long: connections pile up, the page stands still, running = 0 if it was idle before."""
         until = max(self._stalled_until, self.now + seconds)
         self._step_end += until - max(self._stalled_until, self.now)
         self._stalled_until = until
@@ -141,8 +141,6 @@ class Engine:
         busy = self._busy_seconds
         cpu = round(_IDLE_CPU * max(0.0, self.now - self.started) + _BUSY_CPU * busy, 2)
         connections = len(self._running) + len(self._waiting) + len(self._pending)
-        if self.stalled:
-            return self.sheet.render(Gauges(connections=connections, cpu_seconds=cpu))
         used = min(1.0, self._kv_tokens() / self.machine.kv_cache_tokens)
         return self.sheet.render(Gauges(len(self._running), len(self._waiting), used, connections, cpu))
 
