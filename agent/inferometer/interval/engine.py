@@ -42,7 +42,7 @@ class Pulse(Struct):
         if fds is not None and queued == 0 and (alive or self.resting_fds is None or fds < self.resting_fds):
             self.resting_fds = fds
         crowded = fds is not None and self.resting_fds is not None and fds >= self.resting_fds + _PENDING_CONNECTIONS
-        self.at_rest = queued == 0 and not crowded
+        self.at_rest = queued == 0 and not crowded and any(name == "running" for name, _ in signal.gauges)
         return at - self.moved_at >= _STALLED_AFTER_SECONDS and (queued > 0 or crowded)
 
 
@@ -175,6 +175,8 @@ class EngineState(Struct):
         marks = self.marks
         running = _gauge(signal, "running", model)
         by_token = marks.level(model, "ttft") - marks.level(model, *_FINISHED) - running
+        if not any(name == "running" for name, _ in signal.gauges):
+            by_token = 0.0  # what is in flight cannot be told from what is gone
         by_call = 0.0
         if len(_models(signal)) == 1 and marks.has("parents_finished"):
             by_call = marks.page_level("http_ended") - marks.page_level("parents_finished", "rejected")
