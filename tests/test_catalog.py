@@ -17,6 +17,7 @@ LABELS = """
 tokens_total                        workload engine model type
 reasoning_tokens_total              workload engine model
 wasted_tokens_total                 workload engine model
+tenant_tokens_total         workload tenant type
 requests_total                      workload engine model outcome
 gpu_seconds_total                   workload engine state
 unaccounted_gpu_seconds_total       workload

@@ -24,21 +24,40 @@ from inferometer.model import Account, Batch, EngineSignal, Gpu, GpuReading, His
 START = 1_774_745_000.0  # unix seconds: 17 min before Berlin's clock jumps
 INF = float("inf")
 LAYOUTS = ((0.1, 0.5, INF), (0.5, 2.0, INF))
-WATCHES = (
-    Watch("a", (Watched("a0", 2.0), Watched("a1", 0.5)), uuids=frozenset({"GPU-0", "GPU-1"})),
-    Watch("b", (Watched("b0", 1.0),), uuids=frozenset({"GPU-1"}), share=0.25),
-    Watch("c", (), gpus=4.0, uuids=frozenset({"GPU-0"}), share=0.5),
-)
 HELD = {"a": {"a0": 2.0, "a1": 0.5}, "b": {"b0": 1.0}, "c": {"": 4.0}}
 SHARES = {"GPU-0": {"a": 1.0, "c": 0.5}, "GPU-1": {"a": 1.0, "b": 0.25}}
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How workload a serves: the roles of its engines; ``phased``: engines whose pages have busy seconds by phase."""
+
+    roles: tuple[str, str] = ("both", "both")
+    phased: frozenset[str] = frozenset()
+
+    def watches(self) -> tuple[Watch, ...]:
+        a0, a1 = (Watched(f"a{i}", (2.0, 0.5)[i], role=role) for i, role in enumerate(self.roles))
+        return (
+            Watch("a", (a0, a1), uuids=frozenset({"GPU-0", "GPU-1"})),
+            Watch("b", (Watched("b0", 1.0),), uuids=frozenset({"GPU-1"}), share=0.25),
+            Watch("c", (), gpus=4.0, uuids=frozenset({"GPU-0"}), share=0.5),
+        )
+
+    def counts(self, name: str) -> tuple[bool, bool]:
+        """Whether an engine's page is the one that counts input, and output (design §5, role)."""
+        role = self.roles[int(name[1])] if name[0] == "a" else "both"
+        if name[0] == "a" and "frontend" in self.roles:
+            return (role == "frontend",) * 2
+        return role != "decode", role != "prefill"
+
+
 @dataclass
 class Engine:
-    """A server and its counters. ``tells``: its page has the start time of its process."""
+    """A server and its counters. ``tells``: its page has the start time of its process; ``phased``: see Shape."""
 
     born: float
     tells: bool
+    phased: bool = False
     tokens: int = 0
     finished: int = 0
     layout: int = 0
@@ -51,7 +70,12 @@ class Engine:
         """Two prompt tokens, one of them cached, for each output token."""
         model = f"model-{name}"
         counters = {"prompt_tokens": 2 * self.tokens, "cached_tokens": self.tokens, "output_tokens": self.tokens}
-        counters |= {"finished_ok": self.finished, "finished_output_tokens": self.tokens // 2}
+        counters["finished_output_tokens"] = self.tokens // 2
+        if self.phased:
+            counters |= {"finished": self.finished, "finished_aborted": self.finished // 3}
+            counters |= {"prefill_seconds": self.tokens / 64, "decode_seconds": self.tokens / 16}
+        else:
+            counters["finished_ok"] = self.finished
         counts = (float(self.tokens // 4), float(self.tokens // 4), float(self.tokens // 4 + self.slow))
         return EngineSignal(
             name,
@@ -61,6 +85,7 @@ class Engine:
             histograms={Key("ttft", model, "ttft"): Histogram(LAYOUTS[self.layout], counts, counts[2] / 4)},
             gauges={("running", model): float(self.tokens % 2)},
             vital=(float(self.tokens),),
+            phase_groups=2 * self.phased,
         )
 
 
@@ -90,10 +115,14 @@ class Witness:
 class World:
     """Engines, GPUs and an agent that may be killed between any two commits."""
 
-    def __init__(self, policies: dict[str, Policy]) -> None:
+    def __init__(self, policies: dict[str, Policy], shape: Shape) -> None:
+        self.shape = shape
         self.wall, self.ahead = START, 0.0
         self.policies = policies
-        self.engines = {name: Engine(START - 60, tells=name != "a1", tokens=8) for name in ("a0", "a1", "b0")}
+        self.engines = {
+            name: Engine(START - 60, tells=name != "a1", phased=name in shape.phased, tokens=8)
+            for name in ("a0", "a1", "b0")
+        }
         self.meters = {"GPU-0": 5e6, "GPU-1": 7e6}
         self.witness, self.committed = Witness(), Witness()
         self.totals: dict[Account, float] = defaultdict(float)
@@ -101,7 +130,7 @@ class World:
         self.intervals: list[Interval] = []
         self.smallest, self.faults = 0.0, set[str]()
         self.windows = Windows((60.0, 3600.0))
-        self.meter = Meter(WATCHES, 5.0)
+        self.meter = Meter(self.shape.watches(), 5.0)
         for seconds in (0.0, 1.0):
             self.batch(seconds, dict.fromkeys(self.engines, "page"), reads_gpus=True, killed=False)
 
@@ -137,7 +166,7 @@ class World:
         self.wall += away
         self.ahead = ahead
         self.witness = deepcopy(self.committed)
-        self.meter = Meter(WATCHES, 5.0)
+        self.meter = Meter(self.shape.watches(), 5.0)
         self.meter.restore(self.marks, ahead)
 
     def commit(self, intervals: list[Interval]) -> None:
@@ -203,13 +232,16 @@ POLICY = st.fixed_dictionaries(
         "electricity": st.one_of(st.none(), st.builds(Electricity, st.floats(0.01, 1), st.floats(1, 2))),
         "training": st.one_of(st.none(), st.builds(Training, st.floats(1, 1e5), st.floats(86_400, 1e7))),
         "slo": st.sampled_from((None, Slo({"ttft": 0.5}), Slo({"ttft": 0.3, "e2e": 1.0}))),
+        "rates": st.sampled_from((None, (20_000.0, 2_500.0))),
     }
 )
+ROLE = st.sampled_from(("both", "prefill", "decode", "frontend"))
+SHAPE = st.builds(Shape, st.tuples(ROLE, ROLE), st.frozensets(st.sampled_from(("a0", "a1", "b0"))))
 
 
-def lived(policies: dict[str, Policy], events: list[dict[str, object]]) -> World:
+def lived(policies: dict[str, Policy], events: list[dict[str, object]], shape: Shape = Shape()) -> World:
     """A world after these events and a last round of pages."""
-    world = World(policies)
+    world = World(policies, shape)
     for event in events:
         if "away" in event:
             for name in event["reborn"]:
@@ -266,10 +298,10 @@ def about(value: float) -> object:
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(POLICY, min_size=3, max_size=3), st.lists(st.one_of(BATCH, BATCH, BATCH, AWAY), max_size=25))
-def test_laws_of_the_totals(policies: list[dict[str, object]], events: list[dict[str, object]]) -> None:
+@given(st.lists(POLICY, min_size=3, max_size=3), st.lists(st.one_of(BATCH, BATCH, BATCH, AWAY), max_size=25), SHAPE)
+def test_laws_of_the_totals(policies: list[dict[str, object]], events: list[dict[str, object]], shape: Shape) -> None:
     """Money, time, joules and tokens: each counted once, whatever happens to engines, GPUs and the agent."""
-    world = lived({name: Policy(name, **policy) for name, policy in zip(HELD, policies, strict=True)}, events)
+    world = lived({name: Policy(name, **policy) for name, policy in zip(HELD, policies, strict=True)}, events, shape)
     assert world.smallest >= 0
     assert world.faults <= {""}
     for workload, engines in HELD.items():
@@ -287,9 +319,14 @@ def test_laws_of_the_totals(policies: list[dict[str, object]], events: list[dict
         accounted = world.meter.settled_until()[workload] - world.meter.watched_since[workload]
         assert [settled[engine] + lost[engine] for engine in engines] == [about(accounted)] * len(engines)
     for name in world.engines:
+        counts_input, counts_output = shape.counts(name)
         for kind in ("input_uncached", "input_cached", "output"):
             counted = world.sum("tokens", name[0], name, f"model-{name}", kind)
-            assert counted == world.witness.tokens[name], (name, kind)
+            due = counts_output if kind == "output" else counts_input
+            assert counted == world.witness.tokens[name] * due, (name, kind)
+        if not counts_output:
+            assert world.sum("requests", name[0], name) == 0
+            assert world.sum("slo_requests", name[0], f"model-{name}") == 0
 
 
 def test_the_world_is_not_always_quiet() -> None:
@@ -298,10 +335,17 @@ def test_the_world_is_not_always_quiet() -> None:
     quiet = {"pause": 5.0, "grow": [9, 9, 9], "actions": dict.fromkeys(("a0", "a1", "b0"), "page"), "watts": 300,
              "driver_reloads": False, "reads_gpus": True, "killed": False}  # fmt: skip
     away = {"away": 4000.0, "ahead": 77.0, "reborn": {"b0"}}
-    world = lived(policy, [quiet, quiet, away, {**quiet, "driver_reloads": True}, {**quiet, "killed": True}, quiet])
+    shape = Shape(("prefill", "decode"), frozenset({"b0"}))
+    events = [quiet, quiet, away, {**quiet, "driver_reloads": True}, {**quiet, "killed": True}, quiet]
+    world = lived(policy, events, shape)
     assert world.sum("unaccounted_gpu_seconds", "b") == 2000
     assert world.sum("unaccounted_gpu_seconds", "c") == 4 * (4000 + 5 - 900)
     assert world.sum("resets", "b0") == 1
     assert world.sum("slo_requests") > 0
     assert min(world.witness.joules.values()) > 0
     assert world.sum("gpu_seconds", "a", "a0", "busy") > 0
+    assert 0 < world.sum("gpu_seconds", "b", "b0", "idle") < world.sum("gpu_seconds", "b", "b0")
+    methods = {
+        (labels[0], labels[-1]) for (name, labels), money in world.totals.items() if "token_cost" in name and money
+    }
+    assert methods >= {("a", "pool"), ("b", "gpu_time"), ("c", "none")}

@@ -169,9 +169,10 @@ def test_goodput_is_posted_when_a_stratum_ends() -> None:
     """Numerators and denominator move together; before, they are there at zero; without an SLO they are not."""
     slo = Slo({"ttft": 0.5})
     ended = Stratum("m", 0.0, ok=10, failed=1, rejected=2, latencies={"ttft": Histogram((0.5, INF), (8.0, 11.0))})
+    measured = {"m": ModelChange(latencies={"ttft": Histogram((0.5, INF), (0.0, 0.0))})}
     names = ("slo_requests_total", "good_requests_lower_total", "good_requests_upper_total")
     for strata, expected in (([], (0, 0, 0)), ([ended], (13, 7, 8)), ([ended, ended], (26, 14, 16))):
-        entry = settle(interval(strata=strata), Policy("w", slo=slo))
+        entry = settle(interval(models=measured, strata=strata), Policy("w", slo=slo))
         assert tuple(amount(entry, name, "w", "m", "histogram") for name in names) == expected
         met = [
             amount(entry, f"slo_met_requests_{side}_total", "w", "m", "ttft", "histogram")

@@ -142,15 +142,19 @@ class Traits(Struct, frozen=True):
 
 
 class Key(Struct, frozen=True, gc=False):
-    """One series of one signal: what it means, for which model, and which raw label set it came from."""
+    """One series of one signal: what it means, for which model and tenant, and which raw label set it came from."""
 
     signal: str
     model: str
     series: str
+    tenant: str = ""
 
 
 class EngineSignal(Struct, frozen=True):
-    """An engine's page in engine-neutral words. Counters and histograms are as the page has them: totals."""
+    """An engine's page in engine-neutral words. Counters and histograms are as the page has them: totals.
+
+    ``phase_groups``: groups of GPUs (data parallel ranks) whose busy seconds by phase the page has; 0 = it has none.
+    """
 
     engine: str
     at: float
@@ -164,6 +168,7 @@ class EngineSignal(Struct, frozen=True):
     histograms: Mapping[Key, Histogram] = field(default_factory=dict)
     gauges: Mapping[tuple[str, str], float] = field(default_factory=dict)
     vital: tuple[float, ...] = ()
+    phase_groups: int = 0
     missing: tuple[str, ...] = ()
     traits: Traits = Traits()
 
@@ -175,9 +180,13 @@ Signal = EngineSignal | GpuReading
 
 
 class ModelChange(Struct):
-    """What one model did in an interval: tokens by type, requests by outcome, latencies observed."""
+    """What one model did in an interval: tokens by type, requests by outcome, latencies observed.
+
+    ``seen``: tokens that the page shows and that another page of the workload counts; None where this one counts.
+    """
 
     tokens: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] | None = None
     wasted: float = 0.0
     reasoning: float = 0.0
     outcomes: dict[str, float] = field(default_factory=dict)
@@ -217,6 +226,8 @@ class Interval(Struct):
 
     ``part``: the engine's share of what its workload holds; the parts of a workload add up to 1.
     ``source``: what its page is read from, '' where nothing is read.
+    ``tenants``: tokens by tenant and type, where the engine says who asked and the owner wants to know.
+    ``role``: both, prefill, decode or frontend. ``phases``: GPU seconds of prefill and decode that the engine reports.
     """
 
     workload: str
@@ -227,10 +238,13 @@ class Interval(Struct):
     state: str
     part: float = 1.0
     source: str = ""
+    role: str = "both"
+    phases: tuple[float, float] | None = None
     unaccounted_seconds: float = 0.0
     joules: float = 0.0
     resets: int = 0
     models: dict[str, ModelChange] = field(default_factory=dict)
+    tenants: dict[str, dict[str, float]] = field(default_factory=dict)
     strata: list[Stratum] = field(default_factory=list)
 
 

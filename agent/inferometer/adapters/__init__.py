@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
 from inferometer.adapters.language import Adapter, load
-from inferometer.adapters.translate import Translator, matches
+from inferometer.adapters.tenants import Tenants
+from inferometer.adapters.translate import Translator, matches, recognised
 
-__all__ = ["Adapter", "Translator", "builtin", "load", "matches", "wanted"]
+__all__ = ["Adapter", "Tenants", "Translator", "builtin", "load", "matches", "recognised", "wanted"]
 
 
 def builtin() -> dict[str, Adapter]:
     """The adapters that ship with the package, by engine."""
-    adapters = (load(path) for path in sorted(Path(__file__).parent.glob("*.yaml")))
-    return {adapter.engine: adapter for adapter in adapters}
+    return {adapter.engine: adapter for adapter in _shipped()}
+
+
+@functools.cache
+def _shipped() -> tuple[Adapter, ...]:
+    return tuple(load(path) for path in sorted(Path(__file__).parent.glob("*.yaml")))
 
 
 def wanted(adapters: Iterable[Adapter]) -> frozenset[str]:

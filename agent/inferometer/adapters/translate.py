@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import re
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from inferometer.adapters.language import Adapter, Selector
+from msgspec.structs import replace
+
+from inferometer.adapters.language import PARTS, Adapter, Selector
+from inferometer.adapters.tenants import Tenants
 from inferometer.model import EngineSignal, Histogram, Key, Page, Series
 
 _INF = float("inf")
+_RANGE = re.compile(r"[0-9.]+-([0-9.]+)(?:ms|s|)")
 _ABSURD = 1e18
+_PHASES = ("prefill_seconds", "decode_seconds")
 
 
 class _Use(NamedTuple):
@@ -23,38 +29,48 @@ class _Use(NamedTuple):
     copies: bool
     part: str
     edge: float
+    edges: tuple[float, ...]
 
 
 class Translator:
     """Turns the pages of one engine into signals. Not for several engines: it remembers the layout of the page.
 
-    ``adapters``: the candidates; with more than one the page itself shows which it is.
+    ``adapters``: the candidates; with more than one the page itself shows which it is. ``tenants``: who asked.
     """
 
-    def __init__(self, engine: str, adapters: Sequence[Adapter]) -> None:
+    def __init__(self, engine: str, adapters: Sequence[Adapter], tenants: Tenants | None = None) -> None:
         self.engine = engine
         self.adapters = adapters
+        self.tenants = tenants
         self._adapter: Adapter | None = None
         self._uses: dict[Series, tuple[_Use, ...]] = {}
         self._readers: dict[str, list[tuple[str, str, int, Selector]]] = {}
+
+    def made_as(self, other: Translator) -> bool:
+        """Whether both do the same with the pages of the same engine."""
+        ours, theirs = (one.tenants.settings if one.tenants is not None else None for one in (self, other))
+        return self.adapters == other.adapters and ours == theirs
 
     def __call__(self, page: Page) -> EngineSignal:
         """The signal of a page; ``error`` says why there is none."""
         if page.error:
             return EngineSignal(self.engine, page.at, page.error, page.detail)
-        found = [a for a in self.adapters if matches(a, page)]
-        if len(found) != 1:
-            return self._unrecognised(page, found)
-        if found[0] is not self._adapter:
-            self._adopt(found[0])
-        return self._translate(found[0], page)
+        adapter = self._adapter
+        if adapter is None or adapter.detect.yields_to or not matches(adapter, page):
+            found = recognised(self.adapters, page)
+            if len(found) != 1:
+                return self._unrecognised(page, found)
+            adapter = found[0]
+            if adapter is not self._adapter:
+                self._adopt(adapter)
+        return self._translate(adapter, page)
 
     def _unrecognised(self, page: Page, found: list[Adapter]) -> EngineSignal:
         if found:
             fits = ", ".join(adapter.engine for adapter in found)
             return EngineSignal(self.engine, page.at, "ambiguous_engine", f"{fits} all fit this page; set engine:")
-        known = ", ".join(adapter.engine for adapter in self.adapters)
-        detail = f"none of {known} is on this page; see what is with: inferometer explain URL"
+        names = ", ".join(dict.fromkeys(series.name for series, _ in page.series[:3])) or "nothing of any known engine"
+        detail = f"no known engine has this page ({names}); see: inferometer explain URL"
         return EngineSignal(self.engine, page.at, "unknown_engine", detail)
 
     def _adopt(self, adapter: Adapter) -> None:
@@ -63,7 +79,7 @@ class Translator:
         self._readers = _readers(adapter)
 
     def _translate(self, adapter: Adapter, page: Page) -> EngineSignal:
-        tables = _Tables(adapter.own)
+        tables, pulse = _Tables(adapter.own), adapter.pulse
         start, created = None, None
         for series, value in page.series:
             if not abs(value) < _ABSURD:  # NaN, infinities and garbage are no reading
@@ -72,6 +88,8 @@ class Translator:
                 start = value
             elif series.name in adapter.created:
                 created = value if created is None else min(created, value)  # later ones are new label sets
+            elif series.name in pulse:
+                tables.vital.append(value)
             uses = self._uses.get(series)
             if uses is None:
                 uses = self._uses[series] = self._plan(adapter, series)
@@ -87,8 +105,9 @@ class Translator:
             histograms=tables.built(),
             gauges=tables.summed_gauges(),
             vital=tuple(tables.vital),
+            phase_groups=len(tables.phase_groups),
             missing=tuple(s for s in _signals(adapter) if s not in tables.ranks),
-            traits=adapter.traits,
+            traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, tables.ranks)),
         )
 
     def _plan(self, adapter: Adapter, series: Series) -> tuple[_Use, ...]:
@@ -96,28 +115,36 @@ class Translator:
             self._uses.clear()
         labels = dict(series.labels)
         model = next((labels[name] for name in adapter.model if name in labels), "")
+        tenant = self.tenants.of(labels) if self.tenants is not None else ""
         uses = []
         for table, signal, rank, selector in self._readers.get(series.name, ()):
-            if selector.accepts(labels):
-                part = series.name.rpartition("_")[2] if table == "histograms" else ""
-                rest = {k: v for k, v in labels.items() if k not in selector.copies and (k != "le" or not part)}
-                base = series.name.removesuffix(f"_{part}") if part else series.name
-                key = Key(signal, model, base + repr(sorted(rest.items())))
-                edge = _edge(labels.get("le", "")) if part == "bucket" else _INF
-                uses.append(_Use(table, key, rank, selector.scale, bool(selector.copies), part, edge))
+            if not selector.accepts(labels):
+                continue
+            base, part, edge, label = series.name, "", _INF, ""
+            if table == "histograms" and selector.ranges:
+                part, label, edge = "range", selector.ranges, _range_end(labels.get(selector.ranges, ""))
+            elif table == "histograms":
+                base, _, part = series.name.rpartition("_")
+                label, edge = "le", _edge(labels.get("le", "")) if part == "bucket" else _INF
+            rest = {k: v for k, v in labels.items() if k not in selector.copies and k != label}
+            if signal in _PHASES:
+                part = repr(sorted((k, v) for k, v in rest.items() if k not in {*selector.where, *selector.unless}))
+            key = Key(signal, model, base + repr(sorted(rest.items())), tenant)
+            uses.append(_Use(table, key, rank, selector.scale, bool(selector.copies), part, edge, selector.edges))
         return tuple(uses)
 
 
 class _Tables:
     """What has been read of one page so far."""
 
-    def __init__(self, own: str) -> None:
+    def __init__(self, own: tuple[str, ...]) -> None:
         self.own = own
         self.counters: dict[Key, float] = {}
         self.gauges: dict[Key, float] = {}
         self.parts: dict[Key, dict[str, dict[float, float]]] = {}
         self.vital: list[float] = []
         self.ranks: dict[str, set[int]] = {}
+        self.phase_groups: set[str] = set()
         self._rank_of: dict[Key, int] = {}
 
     def take(self, series: Series, value: float, uses: tuple[_Use, ...]) -> None:
@@ -126,8 +153,11 @@ class _Tables:
         for use in uses:
             self.ranks.setdefault(use.key.signal, set()).add(use.rank)
             self._rank_of[use.key] = use.rank
+            if use.key.signal in _PHASES:
+                self.phase_groups.add(use.part)
             if use.table == "histograms":
-                part = self.parts.setdefault(use.key, {}).setdefault(use.part, {})
+                empty = {edge * use.scale: 0.0 for edge in use.edges}  # the layout must not depend on what happened
+                part = self.parts.setdefault(use.key, {}).setdefault(use.part, empty)
                 _put(part, use.edge * use.scale, value * use.scale if use.part == "sum" else value, copies=use.copies)
             else:
                 table = self.counters if use.table == "counters" else self.gauges
@@ -153,12 +183,15 @@ class _Tables:
 
 
 def matches(adapter: Adapter, page: Page) -> bool:
-    """Whether the page is one of this engine."""
-    return any(
-        series.name in adapter.detect.any
-        and (not adapter.detect.label or any(name == adapter.detect.label for name, _ in series.labels))
-        for series, _ in page.series
-    )
+    """Whether the page shows this engine, among others perhaps."""
+    return any(adapter.detect.shown_by(series) for series, _ in page.series)
+
+
+def recognised(adapters: Iterable[Adapter], page: Page) -> list[Adapter]:
+    """The engines that the page is of: one, or none, or several that it cannot tell apart."""
+    shown = [adapter for adapter in adapters if matches(adapter, page)]
+    names = {adapter.engine for adapter in shown}
+    return [adapter for adapter in shown if names.isdisjoint(adapter.detect.yields_to)]
 
 
 def _put(table: dict[Any, float], where: object, value: float, *, copies: bool) -> None:
@@ -167,7 +200,7 @@ def _put(table: dict[Any, float], where: object, value: float, *, copies: bool) 
 
 
 def _histogram(parts: dict[str, dict[float, float]]) -> Histogram | None:
-    buckets = sorted(parts.get("bucket", {}).items())
+    buckets = sorted(parts.get("bucket", {}).items()) or _cumulated(parts.get("range", {}))
     total = parts.get("count", {}).get(_INF, buckets[-1][1] if buckets else 0.0)
     if not buckets or buckets[-1][0] != _INF:
         buckets.append((_INF, total))
@@ -175,6 +208,23 @@ def _histogram(parts: dict[str, dict[float, float]]) -> Histogram | None:
     if any(later < earlier for earlier, later in pairwise(counts)):
         return None  # not cumulative: no histogram, whatever it calls itself
     return Histogram(tuple(edge for edge, _ in buckets), counts, parts.get("sum", {}).get(_INF, 0.0))
+
+
+def _cumulated(ranges: dict[float, float]) -> list[tuple[float, float]]:
+    """Counts per range as counts up to each range's end."""
+    edges = sorted(ranges)
+    return list(zip(edges, accumulate(ranges[edge] for edge in edges), strict=True))
+
+
+def _range_end(text: str) -> float:
+    """The upper end of ``200-500ms``; infinite for ``5000ms+``."""
+    end = _RANGE.fullmatch(text)
+    return float(end[1]) if end else _INF
+
+
+def _includes_cached(adapter: Adapter, ranks: dict[str, set[int]]) -> bool:
+    """Whether the prompt tokens of this page, by the name that it has, include the cached ones."""
+    return "prompt_tokens" in ranks and adapter.counters["prompt_tokens"][min(ranks["prompt_tokens"])].includes_cached
 
 
 def _edge(text: str) -> float:
@@ -193,7 +243,7 @@ def _readers(adapter: Adapter) -> dict[str, list[tuple[str, str, int, Selector]]
     for table in ("counters", "histograms", "gauges"):
         for signal, alternatives in getattr(adapter, table).items():
             for rank, selector in enumerate(alternatives):
-                suffixes = ("_bucket", "_sum", "_count") if table == "histograms" else ("",)
+                suffixes = PARTS if table == "histograms" and not selector.ranges else ("",)
                 for name in (base + suffix for base in selector.names for suffix in suffixes):
                     readers.setdefault(name, []).append((table, signal, rank, selector))
     return readers

@@ -56,8 +56,10 @@ def _met(stratum: Stratum, slo: str, threshold: float) -> Bounds:
     side = _side(stratum.latencies[slo], threshold)
     if slo == "ttft":
         before_within, before_over = _carried(stratum, threshold)
-        over = min(finished, side.total - side.surely + before_over)
-        within = side.possibly + before_within
+        # Some engines measure the TTFT of streamed answers only: of the others nobody knows.
+        unseen = max(0.0, stratum.ok - side.total - stratum.in_flight)
+        over = min(finished, side.total - side.surely + before_over + unseen)
+        within = side.possibly + before_within + unseen
         return Bounds(finished - over - failed, max(0.0, min(stratum.ok, within)))
     unseen = max(0.0, stratum.ok - side.total)  # failed ones may leave no latency: they are bad already
     may_be_over = side.total - side.surely

@@ -20,7 +20,10 @@ class Slo(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True):
-    """How the intervals of one workload are settled. Without a price there is no money."""
+    """How the intervals of one workload are settled. Without a price there is no money.
+
+    ``rates``: measured prefill and decode rates in tokens per second, which split money better than weights.
+    """
 
     workload: str
     price: Price | None = None
@@ -29,4 +32,5 @@ class Policy(Struct, frozen=True):
     carbon_grams_per_kwh: float | None = None
     training: Training | None = None
     slo: Slo | None = None
+    rates: tuple[float, float] | None = None
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))

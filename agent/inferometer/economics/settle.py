@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inferometer.economics import goodput, prices
 from inferometer.economics.policy import Policy
-from inferometer.economics.tokens import by_weights
+from inferometer.economics.split import split, states
 from inferometer.model import OUTCOMES, STATES, TOKEN_TYPES, Account, Entry, Interval, ModelChange, Stratum
 
 _COMPONENTS = ("gpu", "electricity", "software", "hosting", "training", "other")
@@ -21,9 +21,12 @@ def settle(interval: Interval, policy: Policy) -> Entry:
         _token_cost(entry, interval, policy, money)
     for model, change in interval.models.items():
         _requests_and_tokens(entry, interval, model, change)
+    for tenant, tokens in interval.tenants.items():
+        for kind, count in tokens.items():
+            _post(entry, ("inferometer_tenant_tokens_total", (interval.workload, tenant, kind)), count)
     if policy.slo is not None:
-        for model in interval.models:
-            _open_goodput(entry, interval.workload, model, policy)
+        for model, change in interval.models.items():
+            _goodput(entry, interval.workload, Stratum(model, 0.0, latencies=change.latencies), policy, weight=0.0)
         for stratum in interval.strata:
             _goodput(entry, interval.workload, stratum, policy)
     if interval.source:
@@ -36,10 +39,10 @@ def _post(entry: Entry, account: Account, amount: float) -> None:
 
 
 def _time(entry: Entry, interval: Interval) -> None:
-    held = interval.seconds * interval.gpus
+    held, shares = interval.seconds * interval.gpus, states(interval)
     for state in STATES:
         account = ("inferometer_gpu_seconds_total", (interval.workload, interval.engine, state))
-        _post(entry, account, held if state == interval.state else 0.0)
+        _post(entry, account, held * shares.get(state, 0.0))
     _post(entry, ("inferometer_unaccounted_gpu_seconds_total", (interval.workload,)), interval.unaccounted_seconds)
 
 
@@ -63,27 +66,21 @@ def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
         cost["electricity"] = prices.energy_cost(interval.joules, policy.electricity)
     if policy.training is not None:
         cost["training"] = prices.amortised(policy.training, interval.seconds) * interval.part
+    shares = states(interval)
     for component in _COMPONENTS:
         for state in STATES:
-            amount = cost.get(component, 0.0) if state == interval.state else 0.0
+            amount = cost.get(component, 0.0) * shares.get(state, 0.0)
             _post(entry, ("inferometer_cost_total", (interval.workload, component, state)), amount)
     return sum(cost.values())
 
 
 def _token_cost(entry: Entry, interval: Interval, policy: Policy, money: float) -> None:
-    """Σ token_cost = Σ cost: to the tokens that moved, else to idle or unassigned."""
+    """Σ token_cost = Σ cost."""
     workload, name = interval.workload, "inferometer_token_cost_total"
     for rest in ("idle", "unassigned"):
         _post(entry, (name, (workload, "", rest, "none")), 0.0)
-    parts: dict[tuple[str, str], float] = {}
-    if interval.state != "idle":
-        moved = {(m, t): n for m, change in interval.models.items() for t, n in change.tokens.items()}
-        parts = by_weights(money, moved, {where: policy.weights[where[1]] for where in moved})
-    for (model, kind), part in parts.items():
-        _post(entry, (name, (workload, model, kind, "weights")), part)
-    if not parts:
-        rest = "idle" if interval.state == "idle" else "unassigned"
-        _post(entry, (name, (workload, "", rest, "none")), money)
+    for (model, kind, method), part in split(interval, policy, money).items():
+        _post(entry, (name, (workload, model, kind, method)), part)
 
 
 def _requests_and_tokens(entry: Entry, interval: Interval, model: str, change: ModelChange) -> None:
@@ -99,18 +96,15 @@ def _requests_and_tokens(entry: Entry, interval: Interval, model: str, change: M
         entry.histograms[f"inferometer_{latency}_seconds", where] = histogram
 
 
-def _open_goodput(entry: Entry, workload: str, model: str, policy: Policy) -> None:
-    _goodput(entry, workload, Stratum(model, 0.0), policy)
-
-
-def _goodput(entry: Entry, workload: str, stratum: Stratum, policy: Policy) -> None:
+def _goodput(entry: Entry, workload: str, stratum: Stratum, policy: Policy, weight: float = 1.0) -> None:
+    """Post a stratum's verdict, or open its accounts (weight 0). An SLO that the engine does not measure has none."""
     if policy.slo is None:
         return
     verdict = goodput.judge(stratum, policy.slo.thresholds)
     where = (workload, stratum.model)
-    _post(entry, ("inferometer_slo_requests_total", (*where, "histogram")), verdict.judged)
-    _post(entry, ("inferometer_good_requests_lower_total", (*where, "histogram")), verdict.good.lower)
-    _post(entry, ("inferometer_good_requests_upper_total", (*where, "histogram")), verdict.good.upper)
-    for slo, bounds in verdict.met.items():
-        _post(entry, ("inferometer_slo_met_requests_lower_total", (*where, slo, "histogram")), bounds.lower)
-        _post(entry, ("inferometer_slo_met_requests_upper_total", (*where, slo, "histogram")), bounds.upper)
+    _post(entry, ("inferometer_slo_requests_total", (*where, "histogram")), verdict.judged * weight)
+    _post(entry, ("inferometer_good_requests_lower_total", (*where, "histogram")), verdict.good.lower * weight)
+    _post(entry, ("inferometer_good_requests_upper_total", (*where, "histogram")), verdict.good.upper * weight)
+    for slo, bounds in ((slo, bounds) for slo, bounds in verdict.met.items() if slo in stratum.latencies):
+        _post(entry, ("inferometer_slo_met_requests_lower_total", (*where, slo, "histogram")), bounds.lower * weight)
+        _post(entry, ("inferometer_slo_met_requests_upper_total", (*where, slo, "histogram")), bounds.upper * weight)

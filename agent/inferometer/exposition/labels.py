@@ -8,6 +8,7 @@ from inferometer.model import OUTCOMES, SLOS, STATES, TOKEN_TYPES
 WORKLOAD = Label("workload")
 ENGINE = Label("engine")
 MODEL = Label("model")
+TENANT = Label("tenant")
 WINDOW = Label("window")
 GPU = Label("gpu")
 SOURCE = Label("source")

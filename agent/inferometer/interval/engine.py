@@ -6,13 +6,15 @@ from msgspec import Struct, field
 
 from inferometer.interval import strata
 from inferometer.interval.marks import Change, Marks, total
+from inferometer.interval.tenants import tokens_by_tenant
 from inferometer.interval.vanished import Vanished
 from inferometer.model import LATENCIES, EngineSignal, ModelChange, Stratum
 
 _STALLED_AFTER_SECONDS = 10.0
 _PENDING_CONNECTIONS = 2.0
-_FINISHED = ("finished_ok", "finished_error", "finished_aborted")
-_MOVES = (*_FINISHED, "prompt_tokens", "output_tokens", "rejected")
+_FAILED = ("finished_error", "finished_aborted")
+_FINISHED = ("finished_ok", *_FAILED)
+_MOVES = ("finished", *_FINISHED, "prompt_tokens", "output_tokens", "rejected")
 _OUTCOME_OF = {
     "finished_ok": "ok",
     "finished_error": "error",
@@ -54,6 +56,7 @@ class ModelState(Struct):
     wasted_before: float | None = 0.0
     wasted: float = 0.0
     cached_ahead: float = 0.0
+    failed_ahead: float = 0.0
 
 
 class Reading(Struct):
@@ -62,6 +65,8 @@ class Reading(Struct):
     models: dict[str, ModelChange] = field(default_factory=dict)
     strata: list[Stratum] = field(default_factory=list)
     resets: int = 0
+    phases: tuple[float, float] | None = None
+    tenants: dict[str, dict[str, float]] = field(default_factory=dict)
     moved: bool = False
     stalled: bool = False
 
@@ -147,12 +152,14 @@ class EngineState(Struct):
 
     def _change(self, signal: EngineSignal, reading: Reading) -> None:
         change = self.marks.change(signal)
+        reading.phases = _phases(signal, change)
+        reading.tenants = tokens_by_tenant(change, cached_in_prompt=signal.traits.cached_in_prompt)
         reading.moved = any(total(change.counters, name) > 0 for name in _MOVES)
         at_rest = self.pulse.at_rest
         for name in _models(signal):
             state = self._model(name, signal)
             model = reading.models.setdefault(name, ModelChange())
-            _count(model, name, change, state, cached_in_prompt=signal.traits.cached_in_prompt)
+            _count(model, name, change, state, signal)
             by_token, by_call = self._missing(signal, name)
             model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
             strata.grow(state.stratum, model)
@@ -174,7 +181,7 @@ class EngineState(Struct):
         """Requests that should be on the page and are not: first tokens without an end, calls without a request."""
         marks = self.marks
         running = _gauge(signal, "running", model)
-        by_token = marks.level(model, "ttft") - marks.level(model, *_FINISHED) - running
+        by_token = marks.level(model, "ttft") - self._finished(model) - running
         if not any(name == "running" for name, _ in signal.gauges):
             by_token = 0.0  # what is in flight cannot be told from what is gone
         by_call = 0.0
@@ -185,7 +192,12 @@ class EngineState(Struct):
     def _in_flight(self, model: str, state: ModelState, running: float) -> float:
         """An upper bound of the requests that have a first token and no end."""
         first_tokens = self.marks.level(model, "ttft")
-        return max(first_tokens - self.marks.level(model, *_FINISHED) - state.vanished.streaming.certain, running)
+        return max(first_tokens - self._finished(model) - state.vanished.streaming.certain, running)
+
+    def _finished(self, model: str) -> float:
+        """Requests that ended since the process started: one counter of all, or one of each outcome."""
+        signals = ("finished",) if ("finished", model) in self.marks.levels else _FINISHED
+        return self.marks.level(model, *signals)
 
     def _waste(self, model: str, state: ModelState, change: ModelChange) -> None:
         """With nothing in flight, output that no finished request has is wasted."""
@@ -213,22 +225,35 @@ def _models(signal: EngineSignal) -> list[str]:
     return list(dict.fromkeys(key.model for key in signal.counters if key.signal in _MOVES))
 
 
-def _count(model: ModelChange, name: str, change: Change, state: ModelState, *, cached_in_prompt: bool) -> None:
-    moved = change.counters
-    prompt, cached = moved.get(("prompt_tokens", name), 0.0), moved.get(("cached_tokens", name), 0.0)
-    if cached_in_prompt:
-        # Cached tokens may show up a page before the prompt that they belong to: they wait for it.
-        fresh = prompt - cached - state.cached_ahead
-        state.cached_ahead = max(0.0, -fresh)
-        prompt = max(0.0, fresh)
-    model.tokens = {
-        "input_uncached": prompt,
-        "input_cached": cached,
-        "output": moved.get(("output_tokens", name), 0.0),
-    }
-    model.reasoning = moved.get(("reasoning_tokens", name), 0.0)
-    for signal, outcome in _OUTCOME_OF.items():
-        model.outcomes[outcome] = moved.get((signal, name), 0.0)
+def _phases(signal: EngineSignal, change: Change) -> tuple[float, float] | None:
+    """Busy GPU seconds of prefill and decode, per group of GPUs that reports them; None where none does."""
+    groups = signal.phase_groups
+    if groups == 0:
+        return None
+    return total(change.counters, "prefill_seconds") / groups, total(change.counters, "decode_seconds") / groups
+
+
+def _count(model: ModelChange, name: str, change: Change, state: ModelState, signal: EngineSignal) -> None:
+    moved = {kind: amount for (kind, of), amount in change.counters.items() if of == name}
+    prompt, cached = moved.get("prompt_tokens", 0.0), moved.get("cached_tokens", 0.0)
+    if signal.traits.cached_in_prompt:
+        prompt, state.cached_ahead = _less(prompt, cached, state.cached_ahead)
+    model.tokens = {"input_uncached": prompt, "input_cached": cached, "output": moved.get("output_tokens", 0.0)}
+    model.reasoning = moved.get("reasoning_tokens", 0.0)
+    for counter, outcome in _OUTCOME_OF.items():
+        model.outcomes[outcome] = moved.get(counter, 0.0)
+    if "finished" in moved:
+        failed = sum(moved.get(counter, 0.0) for counter in _FAILED)
+        model.outcomes["ok"], state.failed_ahead = _less(moved["finished"], failed, state.failed_ahead)
     for latency in LATENCIES:
         if (latency, name) in change.histograms:
             model.latencies[latency] = change.histograms[latency, name]
+
+
+def _less(whole: float, part: float, ahead: float) -> tuple[float, float]:
+    """What is left of ``whole`` without ``part``, and by how much the part is ahead.
+
+    A part may show up a page before the whole that it belongs to: then it waits for it.
+    """
+    rest = whole - part - ahead
+    return max(0.0, rest), max(0.0, -rest)

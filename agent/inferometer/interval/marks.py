@@ -10,14 +10,17 @@ from msgspec import Struct, field
 from inferometer.model import EngineSignal, Histogram, Key
 
 _RESTART_SECONDS = 1.0
-_FALLS_MEAN_RESTART = frozenset({"prompt_tokens", "output_tokens", "finished_ok", "finished_error", "finished_aborted"})
+_FALLS_MEAN_RESTART = frozenset(
+    {"prompt_tokens", "output_tokens", "finished", "finished_ok", "finished_error", "finished_aborted"}
+)
 SignalOfModel = tuple[str, str]
 
 
 class Change(Struct):
-    """What moved between two readings, summed over the raw series of a signal."""
+    """What moved between two readings, summed over the raw series of a signal; ``tenants``: by signal and tenant."""
 
     counters: dict[SignalOfModel, float] = field(default_factory=dict)
+    tenants: dict[SignalOfModel, float] = field(default_factory=dict)
     histograms: dict[SignalOfModel, Histogram] = field(default_factory=dict)
 
 
@@ -78,6 +81,8 @@ class Marks(Struct):
             delta = value - old if value >= old else value
             self.counters[key] = value
             _add(change.counters, (key.signal, key.model), delta)
+            if key.tenant:
+                _add(change.tenants, (key.signal, key.tenant), delta)
         for key, histogram in signal.histograms.items():
             since = _since(self.histograms.get(key), histogram)
             self.histograms[key] = histogram

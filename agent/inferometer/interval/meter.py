@@ -9,8 +9,9 @@ from msgspec import Struct, field
 
 from inferometer.interval.engine import EngineState, Reading
 from inferometer.interval.joules import Joules
+from inferometer.interval.roles import scoped
 from inferometer.interval.watch import Watch, Watched
-from inferometer.model import Batch, EngineSignal, EngineView, GpuReading, Interval, ModelChange, Signal
+from inferometer.model import Batch, EngineSignal, EngineView, GpuReading, Interval, ModelChange, Signal, Stratum
 
 _HELD_BEYOND_READING_SECONDS = 900.0
 
@@ -118,7 +119,7 @@ class Meter:
         for engine in self._engines.values():
             if engine.state is not None:
                 last = self._close(engine, at, engine.label)
-                last.strata = engine.state.end_strata(at)
+                last.strata = _judged(engine, engine.state.end_strata(at))
                 done.append(last)
         return done
 
@@ -141,7 +142,9 @@ class Meter:
         for engine in self._engines.values():
             models = engine.state.models.values() if engine.state is not None else ()
             name = engine.watch.workload
-            waiting[name] = waiting.get(name, 0.0) + sum(model.stratum.judged for model in models)
+            waiting[name] = waiting.get(name, 0.0) + sum(
+                stratum.judged for stratum in _judged(engine, [model.stratum for model in models])
+            )
         return waiting
 
     def marks(self) -> dict[str, bytes]:
@@ -184,7 +187,7 @@ class Meter:
         """The engine is no longer followed: ``settle`` what it did until now, and remember its counters."""
         if settle and not engine.away:
             last = self._close(engine, self._at, engine.label)
-            last.strata = state.end_strata(self._at)
+            last.strata = _judged(engine, state.end_strata(self._at))
             self._done.append(last)
         self._left[name] = msgspec.msgpack.encode(_Mark(self._ahead, state, left=True))
         self._changed.add(name)
@@ -205,16 +208,16 @@ class Meter:
             self._come_back(engine, state, signal.at, None if born is None else born - self._ahead)
         before, was_running = state.read_at, state.running
         reading = state.read(signal, self.watched_since[engine.watch.workload])
+        for model in state.models.keys() - engine.known_models:  # opens its accounts at zero
+            engine.known_models.add(model)
+            reading.models.setdefault(model, _unmoved(model, signal))
+        reading = scoped(reading, engine.watch.scope(engine.watched))
         since = before if before is not None else state.settled_at
         running = was_running > 0 or state.running > 0
         engine.label = self._label(reading, signal.at - since, running=running)
         interval = self._close(engine, signal.at, engine.label)
         interval.resets, interval.strata = reading.resets, reading.strata
-        for model in state.models:
-            if model not in engine.known_models:  # opens its accounts at zero
-                engine.known_models.add(model)
-                reading.models.setdefault(model, ModelChange())
-        interval.models = reading.models
+        interval.models, interval.phases, interval.tenants = reading.models, reading.phases, reading.tenants
         self._done.append(interval)
 
     def _label(self, reading: Reading, gap: float, *, running: bool) -> str:
@@ -260,12 +263,24 @@ class Meter:
             state=label,
             part=engine.watch.part(engine.watched),
             source=engine.watched.source or engine.watched.engine,
+            role=engine.watched.role,
             joules=self.joules.take(engine.watch.workload, engine.watched.engine),
         )
 
 
 def _name(watch: Watch, watched: Watched) -> str:
     return watched.engine or f"({watch.workload})"
+
+
+def _judged(engine: _Engine, strata: list[Stratum]) -> list[Stratum]:
+    """The strata, where this engine's page is the one that counts its workload's requests."""
+    return strata if engine.watch.scope(engine.watched).requests else []
+
+
+def _unmoved(model: str, signal: EngineSignal) -> ModelChange:
+    """A model of which only the baseline is known: nothing moved, but this is what its engine measures."""
+    measured = {key.signal: h.minus(h) for key, h in signal.histograms.items() if key.model == model}
+    return ModelChange(latencies=measured)
 
 
 def _decoded(mark: bytes) -> _Mark:

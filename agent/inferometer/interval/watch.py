@@ -9,11 +9,21 @@ class Watched(Struct, frozen=True):
     """One engine of a workload and the GPUs it holds (a share of a GPU counts as a fraction).
 
     ``source``: the name under which its page is read, as ``inferometer_source_up`` has it.
+    ``role``: both, prefill, decode or frontend: in disaggregated serving several pages show the same tokens.
     """
 
     engine: str
     gpus: float = 0.0
     source: str = ""
+    role: str = "both"
+
+
+class Scope(Struct, frozen=True):
+    """What the page of an engine counts for its workload: input tokens, output tokens, requests."""
+
+    input: bool = True
+    output: bool = True
+    requests: bool = True
 
 
 class Watch(Struct, frozen=True):
@@ -38,3 +48,14 @@ class Watch(Struct, frozen=True):
         """An engine's share of what the workload holds: by GPUs, evenly where none has any."""
         held = sum(member.gpus for member in self.members)
         return engine.gpus / held if held else 1 / len(self.members)
+
+    def scope(self, engine: Watched) -> Scope:
+        """What counts on an engine's page, so that every token and request of the workload counts once.
+
+        Where there is a frontend it counts everything. Without one, prefill pages count input (they also make one
+        output token a request), decode pages count output and requests (they also show the input handed over).
+        """
+        if any(member.role == "frontend" for member in self.members):
+            mine = engine.role == "frontend"
+            return Scope(mine, mine, mine)
+        return Scope(input=engine.role != "decode", output=engine.role != "prefill", requests=engine.role != "prefill")

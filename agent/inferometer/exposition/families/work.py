@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferometer.exposition.labels import ENGINE, MODEL, OUTCOME, TOKEN_TYPE, WINDOW, WORKLOAD
+from inferometer.exposition.labels import ENGINE, MODEL, OUTCOME, TENANT, TOKEN_TYPE, WINDOW, WORKLOAD
 from inferometer.exposition.metric import COUNTER, GAUGE, Metric, Subject
 
 WORK = Subject(
@@ -32,6 +32,14 @@ WORK = Subject(
             "tokens",
             "Output tokens of requests that nobody received, a subset of the output tokens and a lower bound.",
             "output - output in finished requests - output still in flight",
+        ),
+        Metric(
+            "inferometer_tenant_tokens_total",
+            COUNTER,
+            (WORKLOAD, TENANT, TOKEN_TYPE),
+            "tokens",
+            "Tokens by who asked for them, where a gateway says so and its engine's key `tenant` is set.",
+            "increase of the engine's token counters by one of its labels; beyond the allow-list and the limit: other",
         ),
         Metric(
             "inferometer_requests_total",
