@@ -30,6 +30,7 @@ bench: $(READY)          ## CPU of reading and settling pages, beside prometheus
 docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.config.docs
 	$(BIN)/python -m inferometer.exposition.docs
+	$(BIN)/python -m inferometer.adapters.docs
 
 # promtool checks our /metrics; it comes with Debian's prometheus. Where it cannot be had its test says so, and fails in CI.
 tools:

@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 import jsonschema
 import pytest
 import yaml
+from inferometer import adapters
 from inferometer.config import FLAGS, Config, costs, docs, dump, durations, load
 from inferometer.config.example import EXAMPLE
 from inferometer.config.presets import PRESETS
+from inferometer.config.schema import ENGINES
 from inferometer.config.shapes import Table
 from inferometer.config.tables import table
 from inferometer.economics import prices
@@ -227,6 +229,20 @@ def test_nothing_at_all_is_one_workload_without_price():
 def test_gpus_flag(text, gpus):
     """One flag has every form of the key."""
     assert load(None, {"gpus": text}, {}).workloads[0].gpus == gpus
+
+
+def test_engines_are_those_that_there_are_adapters_of():
+    """`engine:` takes the name of every adapter that ships, and no other."""
+    assert ("auto", *sorted(adapters.builtin())) == ENGINES
+
+
+def test_an_adapter_is_found_from_the_files_folder(tmp_path, monkeypatch):
+    """Wherever the agent is started, and however the file was named."""
+    text = "workloads: [{name: a, engines: [{url: 'http://a:1', adapter: ADAPTER}]}]"
+    monkeypatch.chdir(tmp_path)
+    for given, found in (("./mine.yaml", tmp_path / "mine.yaml"), ("/etc/mine.yaml", Path("/etc/mine.yaml"))):
+        (tmp_path / "c.yaml").write_text(text.replace("ADAPTER", given))
+        assert load("c.yaml", {}, {}).workloads[0].engines[0].adapter == str(found)
 
 
 def test_precedence(tmp_path):

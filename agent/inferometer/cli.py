@@ -107,7 +107,11 @@ def _stopped() -> asyncio.Event:
 
 
 def _check(options: argparse.Namespace) -> int:
-    print(config.dump(config.load(options.file, {}, os.environ)), end="")
+    from inferometer.app.engines import candidates  # noqa: PLC0415  likewise
+
+    settings = config.load(options.file, {}, os.environ)
+    candidates(settings)  # raises where an adapter is wrong
+    print(config.dump(settings), end="")
     return 0
 
 
@@ -115,7 +119,7 @@ def _explain(options: argparse.Namespace) -> int:
     from inferometer.app.explain import explain  # noqa: PLC0415  likewise
 
     thresholds = config.load(None, {"engine.url": "http://none/metrics", **_given(options)}, {}).workloads[0].slo
-    explanation = asyncio.run(explain(options.where, thresholds.thresholds))
+    explanation = asyncio.run(explain(options.where, thresholds.thresholds, options.adapter))
     print(explanation.text)
     return 0 if explanation.recognised else 1
 
@@ -150,6 +154,58 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime  # noqa: PLC0415  likewise
+
+    from inferometer.app.calibrate import calibrate  # noqa: PLC0415  likewise
+    from inferometer.app.calibration import Calibration, Trial  # noqa: PLC0415  likewise
+
+    if options.concurrency < 1:
+        raise ConfigError([f"--concurrency: {options.concurrency} is no number of requests; write 1 or more"])
+    trial = Trial(
+        url=options.url,
+        api=options.api,
+        model=options.model,
+        bearer_token_file=options.bearer_token_file,
+        concurrency=options.concurrency,
+        seconds=_seconds(options.seconds, "--for"),
+        force=options.force,
+    )
+
+    async def until_stopped() -> Calibration | None:
+        stop = asyncio.create_task(_stopped().wait())
+        work = asyncio.create_task(calibrate(trial, _progress()))
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+        await asyncio.wait({work})
+        return None if work.cancelled() else work.result()
+
+    try:
+        calibration = asyncio.run(until_stopped())
+    finally:
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if calibration is None:
+        return 130
+    print(calibration.text(datetime.now(UTC).date()))
+    return 0
+
+
+def _progress() -> Callable[[str, str], None]:
+    """One line that changes on a terminal; elsewhere a line for each phase."""
+    last = ""
+
+    def show(phase: str, how_far: str) -> None:
+        nonlocal last
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{phase} {how_far}", end="", file=sys.stderr, flush=True)
+        elif phase != last:
+            print(phase, file=sys.stderr, flush=True)
+        last = phase
+
+    return show
+
+
 # -- parsing --------------------------------------------------------------------------------------
 
 
@@ -170,11 +226,20 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", help="the configuration file")
     explain = _add(commands, "explain", _explain, "what a metrics page tells the agent", flags=True)
     explain.add_argument("where", metavar="URL|FILE")
+    explain.add_argument("--adapter", type=Path, metavar="FILE", help="your own adapter instead of those that ship")
     record = _add(commands, "record", _record, "write the pages of engines into a recording")
     record.add_argument("urls", nargs="+", metavar="URL")
     record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
     record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
+    calibrate = _add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
+    calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
+    calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")
+    calibrate.add_argument("--model", default="", metavar="NAME", help="which model (default: the server's only one)")
+    calibrate.add_argument("--bearer-token-file", default="", metavar="FILE", help="the key for page and API")
+    calibrate.add_argument("--concurrency", type=int, default=16, metavar="N", help="answers at a time (default: 16)")
+    calibrate.add_argument("--for", dest="seconds", default="40s", metavar="DURATION", help="how long (default: 40s)")
+    calibrate.add_argument("--force", action="store_true", help="even while the server has other traffic")
     replay = _add(commands, "replay", _replay, "a recording through the same pipeline", flags=True)
     replay.add_argument("folder", type=Path, metavar="DIR")
     formats = ("text", "json", "metrics", "openmetrics")

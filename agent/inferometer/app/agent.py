@@ -160,7 +160,7 @@ class Agent:
         self._publisher.gpus = reading.gpus
         if new:
             _log.info("GPUs found", extra={"count": len(reading.gpus), "driver": reading.driver})
-            self._plan = plan(self._config, reading.gpus, self._environ)
+            self._plan = plan(self._config, reading.gpus, self._environ, self._plan.adapters)
             self._meter.watch(self._plan.watches, self._config.interval)
             self._publisher.follow(self._plan)
 

@@ -1,135 +1,159 @@
-"""``inferometer explain``: what a /metrics page tells the agent, what it does not, and what that costs."""
+"""``inferometer explain``: what a /metrics page and this machine tell the agent, what not, and what that costs."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from inferometer import adapters
 from inferometer.adapters import Adapter
-from inferometer.adapters.language import Selector
-from inferometer.app.clock import Clock
-from inferometer.app.plan import name_of
-from inferometer.economics.goodput import bucket_gap
+from inferometer.app.findings import signals, thresholds
+from inferometer.app.hardware import machine
 from inferometer.errors import SourceError
 from inferometer.model import EngineSignal, Page
+from inferometer.sources import boottime, public_url
+from inferometer.sources.nvml import Nvml, NvmlSource
 from inferometer.sources.page import PageParser
 from inferometer.sources.scrape import Scraper, Target, open_session
 
-_LOSS = {
-    "prompt_tokens": "no input tokens: cost per token counts output only",
-    "cached_tokens": "cached prompt tokens count as uncached ones",
-    "output_tokens": "no output tokens and no cost per token",
-    "finished_ok": "no requests, no cost per request, no goodput",
-    "finished_output_tokens": "wasted tokens are not known",
-    "http_ended": "clients that leave before their first token are not counted",
-    "parents_finished": "clients that leave before their first token are not counted",
-    "rejected": "rejected requests are not in the SLO denominator",
-    "ttft": "the TTFT SLO cannot be judged",
-    "tpot": "the TPOT SLO cannot be judged",
-    "e2e": "the E2E SLO cannot be judged",
-    "running": "busy time is known from moving counters only",
-    "waiting": "a stuck queue is not seen",
-    "open_fds": "an engine that hangs with its counters flat is not seen",
-}
+_PREFIX = re.compile(r"[a-zA-Z0-9]+[_:]?")
+_GZIP = b"\x1f\x8b"
+_SHOWN = 5
+_DRAINS = (
+    "this is not a page but a queue, which every reader empties for all others (trtllm-serve); "
+    "use /prometheus/metrics on the same port, and let nothing read this address"
+)
 
 
 class Explanation(Struct, frozen=True):
-    """The sentences for people; ``recognised`` is False where no adapter fits the page."""
+    """The sentences for people; ``recognised`` is False where no adapter fits the page, or several do."""
 
     text: str
     recognised: bool
 
 
-async def explain(where: str, slo: Mapping[str, float]) -> Explanation:
-    """Read a URL or a file (gzip too) and say what is on it. Raises SourceError where it cannot be read."""
+async def explain(
+    where: str, slo: Mapping[str, float], own: Path | None = None, nvml: NvmlSource | None = None
+) -> Explanation:
+    """Read a URL or a file (gzip too), and the GPUs, and say what is there.
+
+    ``own``: the user's adapter, to use instead of those that ship; ``nvml`` stands in for this machine's driver.
+    Raises SourceError where the page cannot be read, AdapterError where the adapter cannot.
+    """
+    known = [adapters.load(own)] if own is not None else list(adapters.builtin().values())
     page = await _read(where)
-    known = adapters.builtin()
-    matching = [adapter for adapter in known.values() if adapters.matches(adapter, page)]
+    matching = adapters.recognised(known, page)
     if len(matching) != 1:
-        return Explanation(_unknown(page, matching, known), recognised=False)
+        text = _several(page, matching) if matching else _unknown(page, known)
+        return Explanation(f"{public_url(where)}: {text}", recognised=False)
+    adapter = matching[0]
     signal = adapters.Translator(where, matching)(page)
-    lines = [f"{where}: {matching[0].engine} ({matching[0].versions})", ""]
-    lines += _models(signal)
-    lines += ["", "signals", *_signals(matching[0], page, signal)]
+    lines = [f"{public_url(where)}: {adapter.engine} ({adapter.versions})", "", *_facts(adapter, page, signal)]
+    lines += ["", "signals", *signals(adapter, page, signal)]
     if slo:
-        lines += ["", "SLO thresholds against bucket edges", *_thresholds(signal, slo)]
+        lines += ["", "SLO thresholds against bucket edges", *thresholds(adapter, signal, slo)]
+    lines += ["", "this machine", *machine(await (nvml or NvmlSource(Nvml(boottime))).read())]
     return Explanation("\n".join(lines), recognised=True)
 
 
+# -- reading -------------------------------------------------------------------------------------
+
+
 async def _read(where: str) -> Page:
-    if where.startswith(("http://", "https://")):
-        async with open_session() as session:
-            page = await Scraper(Target(name_of(where), where), None, session, Clock().at).read()
-        if page.error:
-            raise SourceError(page.error, f"{where}: {page.error}: {page.detail}")
-        return page
-    return _read_file(where)
-
-
-def _read_file(where: str) -> Page:
-    try:
-        body = Path(where).read_bytes()
-    except OSError as error:
-        raise SourceError("file", f"{where}: {error.strerror}; give a URL or a file with a metrics page") from error
-    parsed = PageParser(None).parse(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
+    is_url = where.startswith(("http://", "https://"))
+    body = await _fetched(where) if is_url else _file(where)
+    if is_url and urlsplit(where).path in {"", "/", "/metrics"} and _is_json_list(body):
+        raise SourceError("not_metrics", f"{public_url(where)}: {_DRAINS}")
+    parsed = PageParser(None).parse(body)
     if not parsed.series:
-        raise SourceError("not_metrics", f"{where}: no line of it is a Prometheus sample")
+        raise SourceError("not_metrics", f"{public_url(where)}: no line of it is a Prometheus sample")
     return Page(where, 0.0, series=parsed.series, malformed=parsed.malformed)
 
 
-def _unknown(page: Page, matching: list[Adapter], known: Mapping[str, Adapter]) -> str:
-    families = sorted({series.name.partition(":")[0] + ":" for series, _ in page.series if ":" in series.name})
-    names = sorted({series.name for series, _ in page.series})
-    seen = f"prefixes {', '.join(families)}" if families else f"e.g. {', '.join(names[:5])}"
-    if matching:
-        return f"more than one engine fits this page: {', '.join(a.engine for a in matching)}; set engine: in the file"
+async def _fetched(url: str) -> bytes:
+    parts = urlsplit(url)
+    target = Target(parts.netloc, url if parts.path.strip("/") else parts._replace(path="/metrics").geturl())
+    try:
+        async with open_session() as session:
+            return await Scraper(target, None, session, boottime).fetch()
+    except SourceError as error:
+        raise SourceError(error.reason, f"{public_url(url)}: {error.reason}: {error}") from error
+
+
+def _file(where: str) -> bytes:
+    try:
+        body = Path(where).read_bytes()
+        return gzip.decompress(body) if body.startswith(_GZIP) else body
+    except (OSError, EOFError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or "its gzip stream is broken"
+        raise SourceError("file", f"{where}: {reason}; give a URL or a file with a metrics page") from error
+
+
+def _is_json_list(body: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(body), list)
+    except msgspec.DecodeError:
+        return False
+
+
+# -- what is no engine, or more than one ------------------------------------------------------------
+
+
+def _unknown(page: Page, known: Sequence[Adapter]) -> str:
+    names = list(dict.fromkeys(series.name for series, _ in page.series))
+    prefixes = Counter(match[0] for name in names if (match := _PREFIX.match(name)))
+    seen = ", ".join(f"{prefix} ({count})" for prefix, count in prefixes.most_common(_SHOWN))
+    sure = known[0].detect.any if len(known) == 1 else ()
+    remedy = f"An adapter looks for {', '.join(sure)}" if sure else "Engines may have to be told to show their metrics"
     return (
-        f"no known engine is on this page: {len(page.series)} series, {seen}\n"
-        f"known engines: {', '.join(known)}. Is this the engine's own /metrics?"
+        f"no known engine is on this page: {len(page.series)} series, e.g. {', '.join(sorted(names)[:_SHOWN])}\n"
+        f"names by prefix: {seen}{', …' if len(prefixes) > _SHOWN else ''}\n"
+        f"known engines: {', '.join(adapter.engine for adapter in known)}. Is this the engine's own page?\n"
+        f"{remedy}: see docs/engines.md; docs/adapters.md shows how to describe a server of your own."
     )
 
 
-def _models(signal: EngineSignal) -> list[str]:
+def _several(page: Page, matching: Sequence[Adapter]) -> str:
+    lines = ["more than one engine fits this page"]
+    for adapter in matching:
+        shown = dict.fromkeys(series.name for series, _ in page.series if adapter.detect.shown_by(series))
+        lines.append(f"  {adapter.engine:<16} by {', '.join(list(shown)[:_SHOWN])}")
+    lines.append("Read each engine's own page, or name the one that counts: engine: NAME in the configuration.")
+    return "\n".join(lines)
+
+
+# -- what the engine is ------------------------------------------------------------------------------
+
+
+def _facts(adapter: Adapter, page: Page, signal: EngineSignal) -> list[str]:
+    endpoint = adapter.endpoint
+    place = f"{endpoint.path}, port {endpoint.port}" if endpoint.port else endpoint.path
     models = sorted({key.model for key in signal.counters if key.model})
     born = f"started at unix time {signal.process_start:.0f}" if signal.process_start else "start time not on the page"
-    return [f"models   {', '.join(models) or 'not named on the page'}", f"process  {born}"]
+    facts = {
+        "endpoint": place,
+        "switch": endpoint.enabled_by,
+        "warning": endpoint.warning,
+        "models": ", ".join(models) or "not named on the page",
+        "process": born,
+        "tenants": _tenants(adapter, page),
+        "unread": f"lines that are no samples: {page.malformed}" if page.malformed else "",
+    }
+    return [f"{name:<8}  {text}" for name, text in facts.items() if text]
 
 
-def _signals(adapter: Adapter, page: Page, signal: EngineSignal) -> list[str]:
-    names = {series.name for series, _ in page.series}
-    lines = []
-    for table in (adapter.counters, adapter.histograms, adapter.gauges):
-        for name, alternatives in table.items():
-            if name in signal.missing:
-                lines.append(f"  {name:<24} missing  {_LOSS.get(name, '')}".rstrip())
-            else:
-                lines.append(f"  {name:<24} found    {_found(alternatives, names)}")
-    return lines
-
-
-def _found(alternatives: tuple[Selector, ...], names: set[str]) -> str:
-    for selector in alternatives:
-        there = [name for name in selector.names if name in names or f"{name}_bucket" in names]
-        if there:
-            where = "".join(f" {{{label}={'|'.join(values)}}}" for label, values in selector.where.items())
-            return " + ".join(there) + where
-    return "under another name"
-
-
-def _thresholds(signal: EngineSignal, slo: Mapping[str, float]) -> list[str]:
-    lines = []
-    for name, threshold in slo.items():
-        edges = next((h.edges for key, h in signal.histograms.items() if key.signal == name), None)
-        if edges is None:
-            lines.append(f"  {name} {threshold:g} s: no histogram, cannot be judged from this page")
-        elif bucket_gap(edges, threshold) == 0:
-            lines.append(f"  {name} {threshold:g} s: a bucket edge, counts are exact")
-        else:
-            below = max((edge for edge in edges if edge < threshold), default=0.0)
-            above = min(edge for edge in edges if edge > threshold)
-            lines.append(f"  {name} {threshold:g} s: inside a bucket; exact would be {below:g} or {above:g} s")
-    return lines
+def _tenants(adapter: Adapter, page: Page) -> str:
+    if not adapter.tenants:
+        return "this engine does not say who asked"
+    labels = {name for series, _ in page.series for name, value in series.labels if value}
+    there = [name for name in adapter.tenants if name in labels]
+    if not there:
+        return f"{', '.join(adapter.tenants)} may say who asked; not on this page"
+    return f"{', '.join(there)} says who asked; count by it with tenant: {{label: {there[0]}}}"

@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from inferometer import adapters, config
-from inferometer.adapters import Adapter
+from inferometer import config
+from inferometer.adapters import Adapter, Tenants
+from inferometer.app.engines import candidates
+from inferometer.app.hints import hints, not_yet
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
 from inferometer.interval import Watch, Watched
@@ -27,25 +29,45 @@ class Plan(Struct, frozen=True):
     policies: Mapping[str, Policy]
     targets: Mapping[str, Target]
     adapters: Mapping[str, tuple[Adapter, ...]]
+    tenants: Mapping[str, Tenants]
     hints: tuple[str, ...]
 
 
-def plan(settings: Config, gpus: tuple[Gpu, ...], environ: Mapping[str, str]) -> Plan:
-    """Lay out the parts. ``gpus``: all that any driver has shown so far; ``environ`` tells where we run."""
-    known = adapters.builtin()
+def plan(
+    settings: Config,
+    gpus: tuple[Gpu, ...],
+    environ: Mapping[str, str],
+    known: Mapping[str, tuple[Adapter, ...]] | None = None,
+) -> Plan:
+    """Lay out the parts. ``gpus``: all that any driver has shown so far; ``environ`` tells where we run.
+
+    ``known``: the adapters by engine where they stay as they are; without them they are read, and ConfigError says
+    what is wrong with them.
+    """
     engines = [engine for workload in settings.workloads for engine in workload.engines]
-    every = tuple(known.values())
+    if known is None:
+        known = {name_of(url): found for url, found in candidates(settings).items()}
+    targets = {name_of(engine.url): _target(settings, engine, known[name_of(engine.url)]) for engine in engines}
     return Plan(
         config=settings,
-        watches=tuple(_watch(settings, workload, gpus, environ) for workload in settings.workloads),
+        watches=tuple(
+            _watch(workload, targets, _held(settings, workload, gpus, environ)) for workload in settings.workloads
+        ),
         policies={workload.name: _policy(settings, workload) for workload in settings.workloads},
-        targets={name_of(engine.url): _target(settings, engine) for engine in engines},
-        adapters={
-            name_of(engine.url): every if engine.engine not in known else (known[engine.engine],) for engine in engines
+        targets=targets,
+        adapters=known,
+        tenants={
+            name_of(engine.url): Tenants(engine.tenant.label, engine.tenant.allow, engine.tenant.limit)
+            for engine in engines
+            if engine.tenant is not None
         },
         hints=(
-            *(hint for workload in settings.workloads for hint in _hints(settings, workload, gpus, environ)),
-            *_not_yet(settings),
+            *(
+                hint
+                for workload in settings.workloads
+                for hint in hints(workload, _held(settings, workload, gpus, environ)[0])
+            ),
+            *not_yet(settings),
         ),
     )
 
@@ -59,11 +81,11 @@ def name_of(url: str) -> str:
     return parts.netloc.rpartition("@")[2] + path
 
 
-def _target(settings: Config, engine: Engine) -> Target:
+def _target(settings: Config, engine: Engine, found: tuple[Adapter, ...]) -> Target:
     tls = engine.tls
     return Target(
         name=name_of(engine.url),
-        url=engine.url,
+        url=_page_of(engine, found),
         timeout_seconds=settings.scrape.timeout,
         max_page_bytes=settings.scrape.max_page_bytes,
         bearer_token_file=engine.bearer_token_file or "",
@@ -73,6 +95,14 @@ def _target(settings: Config, engine: Engine) -> Target:
         server_name=tls.server_name or "",
         insecure_skip_verify=tls.insecure_skip_verify,
     )
+
+
+def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:
+    """The address to read: an engine that is named and has its page elsewhere is not asked at /metrics."""
+    parts = urlsplit(engine.url)
+    if len(found) != 1 or parts.path != "/metrics" or parts.scheme not in {"http", "https"}:
+        return engine.url
+    return parts._replace(path=found[0].endpoint.path).geturl()
 
 
 def _policy(settings: Config, workload: Workload) -> Policy:
@@ -86,6 +116,7 @@ def _policy(settings: Config, workload: Workload) -> Policy:
         pue=electricity.pue if electricity is not None else 1.0,
         carbon_grams_per_kwh=settings.carbon.grams_per_kwh if settings.carbon is not None else None,
         training=config.costs.training(workload.training),
+        rates=(workload.rates.prefill, workload.rates.decode) if workload.rates is not None else None,
         slo=Slo(thresholds, workload.slo.objective) if thresholds else None,
         weights={
             "input_uncached": weights.input_uncached,
@@ -95,16 +126,18 @@ def _policy(settings: Config, workload: Workload) -> Policy:
     )
 
 
-def _watch(settings: Config, workload: Workload, gpus: tuple[Gpu, ...], environ: Mapping[str, str]) -> Watch:
-    held, uuids = _held(settings, workload, gpus, environ)
-    given = sum(engine.gpus or 0 for engine in workload.engines)
-    rest = [engine for engine in workload.engines if engine.gpus is None and engine.role != "frontend"]
+def _watch(workload: Workload, targets: Mapping[str, Target], holds: tuple[float, frozenset[str]]) -> Watch:
+    held, uuids = holds
+    given = sum(engine.gpus or 0 for engine in workload.engines) * workload.share
+    workers = [engine for engine in workload.engines if engine.role != "frontend"]
+    rest = [engine for engine in workers or workload.engines if engine.gpus is None]
     each = max(0.0, held - given) / len(rest) if rest else 0.0
     members = tuple(
         Watched(
             engine=name_of(engine.url),
-            gpus=float(engine.gpus) if engine.gpus is not None else each if engine in rest else 0.0,
-            source=public_url(engine.url.removeprefix(_RECORDING)),
+            gpus=engine.gpus * workload.share if engine.gpus is not None else each if engine in rest else 0.0,
+            source=public_url(targets[name_of(engine.url)].url.removeprefix(_RECORDING)),
+            role=engine.role,
         )
         for engine in workload.engines
     )
@@ -130,30 +163,3 @@ def _owns_the_box(settings: Config, environ: Mapping[str, str]) -> bool:
     """One workload on a plain machine has all GPUs that it sees; in a pod only labels tell whose a GPU is."""
     alone = sum(workload.gpus == "auto" for workload in settings.workloads) == 1
     return alone and "KUBERNETES_SERVICE_HOST" not in environ
-
-
-def _hints(settings: Config, workload: Workload, gpus: tuple[Gpu, ...], environ: Mapping[str, str]) -> list[str]:
-    """What is missing for numbers that people expect, each with the way to have it."""
-    hints = []
-    name = workload.name
-    if workload.price is None:
-        hints.append(f"{name}: no price configured, so no cost: add --price.gpu-hour 2.50 or prices.default")
-    held, _ = _held(settings, workload, gpus, environ)
-    if held == 0 and workload.gpus != "none" and not any(engine.gpus for engine in workload.engines):
-        hints.append(f"{name}: no GPU found, so no GPU time and no cost: add --gpus N to count N GPUs as held")
-    if not workload.slo.thresholds:
-        hints.append(f"{name}: no SLO configured, so no goodput: add --slo.ttft 500ms --slo.tpot 50ms --slo.e2e 10s")
-    return hints
-
-
-def _not_yet(settings: Config) -> list[str]:
-    """Keys that are valid and that this version does not act on: silence would look like a zero."""
-    workloads = settings.workloads
-    ignored = {
-        "otlp": settings.otlp is not None,
-        "gpu.dcgm_url": "dcgm" in settings.gpu.sources,
-        "workloads[].budget": any(workload.budget for workload in workloads),
-        "workloads[].training.over_tokens": any(w.training and w.training.over_tokens for w in workloads),
-        "engines[].role": any(engine.role != "both" for workload in workloads for engine in workload.engines),
-    }
-    return [f"{key}: this version does not act on it yet" for key, there in ignored.items() if there]

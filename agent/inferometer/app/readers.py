@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 
 from inferometer import adapters
-from inferometer.adapters import Adapter
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
 from inferometer.model import Batch, EngineSignal, GpuReading, Page, Sample, Signal
@@ -18,9 +17,10 @@ from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.scrape import Scraper, Target
 
 _log = logging.getLogger(__name__)
-_Poll = tuple[Target | str, float]
+_Poll = tuple[Target | str, float, frozenset[str]]
 _Read = Callable[[], Awaitable[Sample | None]]
 _REMEMBERED_TARGETS = 200
+_ALL: frozenset[str] = frozenset()  # no names to choose
 _GATHER_SECONDS = 0.02  # what one burst brings is settled in one transaction
 
 
@@ -42,15 +42,17 @@ class Readers:
     def follow(self, plan: Plan) -> None:
         """Poll this plan's targets from now on; those that stay as they were go on undisturbed."""
         interval = plan.config.interval
-        reads: dict[_Poll, _Read] = {("clock", interval): _tick}
-        reads |= {(target, interval): self._scraper(target, plan) for target in plan.targets.values()}
+        reads: dict[_Poll, _Read] = {("clock", interval, _ALL): _tick}
+        for target in plan.targets.values():
+            names = adapters.wanted(plan.adapters[target.name])
+            reads[target, interval, names] = self._scraper(target, names, len(plan.targets))
         if self._nvml is not None:
-            reads["nvml", interval] = self._nvml.read
+            reads["nvml", interval, _ALL] = self._nvml.read
         for key in self._tasks.keys() - reads.keys():
             self._tasks.pop(key).cancel()
         self.stats.forget(self._translators.keys() - plan.targets.keys())
         self.stats.urls.update({name: target.url for name, target in plan.targets.items()})
-        self._keep_translators(plan.adapters)
+        self._keep_translators(plan)
         for key, read in reads.items():
             if key not in self._tasks:
                 polling = poll(read, interval, self._queue.put_nowait, self._clock.at)
@@ -98,16 +100,18 @@ class Readers:
         self.stats.seen(page, wall)
         return signal
 
-    def _keep_translators(self, known: Mapping[str, tuple[Adapter, ...]]) -> None:
-        kept = {name: one for name, one in self._translators.items() if one.adapters == known.get(name)}
-        self._translators = {name: kept.get(name) or adapters.Translator(name, known[name]) for name in known}
+    def _keep_translators(self, plan: Plan) -> None:
+        """One for each engine; those that would be made the same way again stay."""
+        old, self._translators = self._translators, {}
+        for name, known in plan.adapters.items():
+            kept, new = old.get(name), adapters.Translator(name, known, plan.tenants.get(name))
+            self._translators[name] = kept if kept is not None and kept.made_as(new) else new
 
-    def _scraper(self, target: Target, plan: Plan) -> _Read:
+    def _scraper(self, target: Target, names: frozenset[str], targets: int) -> _Read:
         if self.session is None:
             raise AssertionError("the session is opened before anything is followed")
         # What a page shared with the one before saves time; with hundreds of engines it is too much memory.
-        remember = len(plan.targets) <= _REMEMBERED_TARGETS
-        names = adapters.wanted(plan.adapters[target.name])
+        remember = targets <= _REMEMBERED_TARGETS
         return Scraper(target, names, self.session, self._clock.at, remember=remember).read
 
 

@@ -62,7 +62,9 @@ class _Rows:
         self.at = 0.0
         self._folder = folder
         self._parsers = {name: PageParser(adapters.wanted(known)) for name, known in layout.adapters.items()}
-        self._translators = {name: adapters.Translator(name, known) for name, known in layout.adapters.items()}
+        self._translators = {
+            name: adapters.Translator(name, known, layout.tenants.get(name)) for name, known in layout.adapters.items()
+        }
 
     async def batches(self) -> AsyncIterator[Batch]:
         for row in recording.read(self._folder):

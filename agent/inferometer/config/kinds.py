@@ -9,10 +9,11 @@ from typing import Any
 from msgspec import Struct
 
 from inferometer.config import durations, zones
-from inferometer.config.faults import Faults
+from inferometer.config.faults import Faults, near
 from inferometer.config.node import Node, Path
 
 Json = dict[str, Any]
+_MANY = 8  # words of a choice that still fit a sentence
 
 
 class Kind(Struct, frozen=True):
@@ -108,7 +109,8 @@ class Choice(Scalar, frozen=True):
 
     def _read(self, text: str, node: Node) -> Any:
         if text not in self.words:
-            raise ValueError(self.refusal(node))
+            guess = near(text, self.words) if len(self.words) > _MANY else ""
+            raise ValueError(f"is {node.shown}; did you mean {guess}?" if guess else self.refusal(node))
         return text
 
     def _schema(self) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -10,7 +11,7 @@ from inferometer.config import flags as overlays
 from inferometer.config import reader, rules, tables
 from inferometer.config.faults import Faults
 from inferometer.config.presets import MLPERF_OBJECTIVE, PRESETS
-from inferometer.config.schema import Config, Slo
+from inferometer.config.schema import Config, Engine, Slo
 from inferometer.errors import ConfigError
 from inferometer.model import SLOS
 
@@ -32,11 +33,11 @@ def load(path: str | None, flags: Mapping[str, overlays.Given], environ: Mapping
         rules.check(config, faults)
     if config is None or faults.sentences():
         raise ConfigError(faults.sentences())
-    return _resolved(config, faults)
+    return _resolved(config, faults, Path(file or "flags").absolute().parent)
 
 
-def _resolved(config: Config, faults: Faults) -> Config:
-    """Fill in the defaults that depend on other keys."""
+def _resolved(config: Config, faults: Faults, folder: Path) -> Config:
+    """Fill in the defaults that depend on other keys; adapters stand relative to the file's ``folder``."""
     scrape = config.scrape
     if not faults.written(("scrape", "timeout")):
         scrape = replace(scrape, timeout=min(config.interval, scrape.timeout))
@@ -44,12 +45,17 @@ def _resolved(config: Config, faults: Faults) -> Config:
     workloads = tuple(
         replace(
             workload,
+            engines=tuple(_with_adapter(engine, folder) for engine in workload.engines),
             price=workload.price or default,
             slo=_preset(workload.slo, objective=faults.written(("workloads", index, "slo", "objective"))),
         )
         for index, workload in enumerate(config.workloads)
     )
     return replace(config, workloads=workloads, scrape=scrape)
+
+
+def _with_adapter(engine: Engine, folder: Path) -> Engine:
+    return engine if engine.adapter is None else replace(engine, adapter=str(folder / engine.adapter))
 
 
 def _preset(slo: Slo, *, objective: bool) -> Slo:

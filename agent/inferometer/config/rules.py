@@ -109,6 +109,13 @@ def _overclaimed(config: Config, gpu: object, holders: list[tuple[int, float]]) 
     return f"the shares of {what} in {names} add up to {total:g}; make them add up to at most 1"
 
 
+def _own_adapters(config: Config, _: Faults) -> Found:
+    for i, workload in _workloads(config):
+        for j, engine in enumerate(workload.engines):
+            if engine is not None and engine.adapter is not None and engine.engine != "auto":
+                yield ("workloads", i, "engines", j, "adapter"), f"is given beside engine: {engine.engine}; keep one"
+
+
 def _tls_pairs(config: Config, _: Faults) -> Found:
     for i, workload in _workloads(config):
         for j, engine in enumerate(workload.engines):
@@ -169,6 +176,7 @@ RULES: tuple[Callable[[Config, Faults], Found], ...] = (
     _prices_exist,
     _gpu_lists,
     _gpu_claims,
+    _own_adapters,
     _tls_pairs,
     _tariffs,
     _owned,

@@ -15,7 +15,11 @@ from inferometer.config.places import CURRENCY, DIRECTORY, FILE, NAME, Address, 
 from inferometer.config.presets import PRESETS
 from inferometer.model import SLOS
 
-ENGINES = ("auto", "vllm")  # as there are adapters; a test compares
+ENGINES = (
+    "auto", "aibrix", "dynamo_frontend", "dynamo_worker", "envoy", "epp", "kserve", "litellm", "llamacpp",
+    "lmdeploy", "mlc", "nim", "otel_genai", "ray", "sglang", "tgi", "triton", "triton_vllm", "trtllm", "vllm",
+)  # fmt: skip
+"""As there are adapters; a test compares."""
 
 Seconds = Annotated[float, Duration()]
 Amount = Annotated[float, Number(low=0)]
@@ -34,6 +38,14 @@ class Tls(Struct, frozen=True):
     server_name: Annotated[str | None, "Name to expect in the server's certificate"] = None
 
 
+class Tenant(Struct, frozen=True):
+    """Who asked: one label of a gateway's token counters becomes the label `tenant`."""
+
+    label: Annotated[str, "The gateway's label, e.g. team"]
+    allow: Annotated[tuple[str, ...], "Values to show; the rest is `other`. Left out, all up to the limit"] = ()
+    limit: Annotated[Count, "Most values to show; later ones are `other`"] = 50
+
+
 class Engine(Struct, frozen=True):
     """One inference server process with its metrics page."""
 
@@ -41,6 +53,9 @@ class Engine(Struct, frozen=True):
         str, Url(recordings=True), "Its metrics page (`/metrics` is added to a bare server), or a recording's"
     ]
     engine: Annotated[str, Choice(ENGINES), "What serves; `auto` recognises it by its page"] = "auto"
+    adapter: Annotated[
+        FilePath | None, "Your own adapter for a server that is not among these; relative to this file's folder"
+    ] = None
     role: Annotated[
         Literal["both", "prefill", "decode", "frontend"],
         "Its part in disaggregated serving: only the right pages count tokens",
@@ -48,6 +63,7 @@ class Engine(Struct, frozen=True):
     bearer_token_file: Annotated[FilePath | None, "File with a bearer token, read again when it changes"] = None
     tls: Annotated[Tls, "How to speak https with it"] = Tls()
     gpus: Annotated[Count | None, "GPUs of this engine; exact busy time and the pool split need it"] = None
+    tenant: Annotated[Tenant | None, "Count tokens by who asked for them; off if left out"] = None
     spans: Annotated[dict[str, str], "Attributes of the OTLP resources that belong to this engine"] = {}
 
 
@@ -89,6 +105,13 @@ class Training(Struct, frozen=True):
     over_tokens: Annotated[Annotated[float, Number(above=0)] | None, "Spread over this many tokens"] = None
 
 
+class Rates(Struct, frozen=True):
+    """How fast this model runs on these GPUs, as `inferometer calibrate` measures it; splits the bill by GPU time."""
+
+    prefill: Annotated[Annotated[float, Number(above=0)], "Uncached prompt tokens per second"]
+    decode: Annotated[Annotated[float, Number(above=0)], "Output tokens per second at a working batch size"]
+
+
 class Workload(Struct, frozen=True):
     """A deployment whose economics are counted as one."""
 
@@ -102,6 +125,7 @@ class Workload(Struct, frozen=True):
     price: Annotated[str | None, "A name under `prices`; left out, `default` if there is one"] = None
     slo: Annotated[Slo, "When a request is good"] = Slo()
     budget: Annotated[Budget | None, "Money that may be spent per period"] = None
+    rates: Annotated[Rates | None, "Measured token rates; left out, weights split the bill"] = None
     training: Annotated[Training | None, "Fine-tuning, amortised"] = None
 
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import aiohttp
 from aiohttp import ClientResponse
+from msgspec.structs import replace
 from yarl import URL
 
 from inferometer.errors import SourceError
@@ -29,11 +30,13 @@ REASONS = (
 )  # fmt: skip
 """Every ``Page.error`` a Scraper gives, beside ''."""
 
+_JSON = "no metrics page but JSON"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 _LARGE_BYTES = 1 << 20  # a larger body would hold up the event loop
 _LARGE_COMPRESSED_BYTES = 1 << 14  # it can inflate a thousandfold
 _CONNECTIONS_PER_HOST = 16
+_JSON_REST_SECONDS = 60.0  # trtllm-serve's /metrics is a JSON list that empties when it is read: leave it to its owner
 _HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity", "User-Agent": "inferometer"}
 
 # Threads start with the first large page. Not the loop's own pool: the ledger is not to wait for a page.
@@ -83,9 +86,20 @@ class Scraper:
         self._clock = clock
         self._parser = PageParser(wanted, remember=remember)
         self._credentials = Credentials(target)
+        self._rests: tuple[float, Page] | None = None
 
     async def read(self) -> Page:
-        """One reading within the target's timeout. Never raises but CancelledError; one at a time."""
+        """One reading within the target's timeout. Never raises but CancelledError; one at a time.
+
+        An address that answered with JSON is left alone for a minute: to read it may have emptied it.
+        """
+        if self._rests is not None and self._clock() < self._rests[0]:
+            return replace(self._rests[1], at=self._clock(), seconds=0.0)
+        page = await self._read()
+        self._rests = (page.at + _JSON_REST_SECONDS, page) if page.detail.startswith(_JSON) else None
+        return page
+
+    async def _read(self) -> Page:
         name, began, deadline = self._target.name, self._clock(), asyncio.timeout(self._target.timeout_seconds)
         try:
             async with deadline:
@@ -169,7 +183,9 @@ def _digest(body: bytes, encoding: str, limit: int, parser: PageParser) -> Parse
     page = parser.parse(text)
     is_suspect = not page.series and (page.malformed or not page.complete)
     if text and (_kind(text) == "HTML" or (is_suspect and not is_readable(text))):
-        raise SourceError("not_metrics", f"no metrics page but {_kind(text)}; check the path of the address")
+        kind = _kind(text)
+        hint = "; TensorRT-LLM's is /prometheus/metrics" if kind == "JSON" else ""
+        raise SourceError("not_metrics", f"no metrics page but {kind}; check the path of the address{hint}")
     if not page.complete:
         raise SourceError("truncated", "the page ends in the middle of a line" if text else "the page is empty")
     return page

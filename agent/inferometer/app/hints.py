@@ -1,0 +1,48 @@
+"""What is missing for numbers that people expect, each with the way to have it."""
+
+from __future__ import annotations
+
+from inferometer.config import Config, Workload
+
+
+def hints(workload: Workload, held: float) -> list[str]:
+    """Sentences about one workload that holds so many GPUs."""
+    name, found = workload.name, []
+    if workload.price is None:
+        found.append("no price configured, so no cost: add --price.gpu-hour 2.50 or prices.default")
+    given = sum(engine.gpus or 0 for engine in workload.engines)
+    if held == 0 and workload.gpus != "none" and not given:
+        found.append("no GPU found, so no GPU time and no cost: add --gpus N to count N GPUs as held")
+    told = given > 0 and all(engine.gpus for engine in workload.engines)
+    if told and isinstance(workload.gpus, int) and given != workload.gpus:
+        found.append(f"its engines hold {given} GPUs, its key gpus says {workload.gpus}: the engines' are charged")
+    if not workload.slo.thresholds:
+        found.append("no SLO configured, so no goodput: add --slo.ttft 500ms --slo.tpot 50ms --slo.e2e 10s")
+    return [f"{name}: {hint}" for hint in [*found, *_roles(workload)]]
+
+
+def _roles(workload: Workload) -> list[str]:
+    """Disaggregated serving of which a page is missing."""
+    roles = {engine.role for engine in workload.engines}
+    if "frontend" in roles or roles <= {"both"}:
+        return []
+    found = []
+    if roles == {"decode"}:
+        found.append("decode pages count no input tokens: add the prefill engines or the frontend")
+    if roles == {"prefill"}:
+        found.append("prefill pages count no output and no requests: add the decode engines or the frontend")
+    if "decode" in roles and workload.slo.ttft is not None:
+        found.append("decode pages may measure TTFT without the prefill before it: a page with role: frontend has all")
+    return found
+
+
+def not_yet(settings: Config) -> list[str]:
+    """Keys that are valid and that this version does not act on: silence would look like a zero."""
+    workloads = settings.workloads
+    ignored = {
+        "otlp": settings.otlp is not None,
+        "gpu.dcgm_url": "dcgm" in settings.gpu.sources,
+        "workloads[].budget": any(workload.budget for workload in workloads),
+        "workloads[].training.over_tokens": any(w.training and w.training.over_tokens for w in workloads),
+    }
+    return [f"{key}: this version does not act on it yet" for key, there in ignored.items() if there]
