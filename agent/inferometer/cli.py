@@ -217,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"inferometer {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND [FLAGS]", required=True)
     _add(commands, "run", _run, "the agent: measure running engines and serve /metrics", flags=True)
     demo = _add(commands, "demo", _demo, "the whole thing on one machine, with simulated GPUs and engines", flags=True)
     demo.add_argument("--engines", type=int, default=2, help="simulated engines, one GPU each (default: 2)")
