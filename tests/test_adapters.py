@@ -12,6 +12,7 @@ from inferometer.adapters import Adapter, Translator, language
 from inferometer.errors import AdapterError
 from inferometer.model import EngineSignal, Histogram, Page
 from inferometer.sources.page import PageParser
+from signals import counters, histogram
 
 HERE = Path(__file__).parent
 GOLDEN = sorted((HERE / "engines").glob("*/signals.json"))
@@ -29,24 +30,6 @@ def page(text: str | bytes, malformed: int = 0) -> Page:
 
 def signal(text: str | bytes, *known: Adapter, malformed: int = 0) -> EngineSignal:
     return Translator("e", known or tuple(adapters.builtin().values()))(page(text, malformed))
-
-
-def counters(found: EngineSignal) -> dict[str, dict[str, float]]:
-    """By signal and model, the series added up as the meter does."""
-    sums: dict[str, dict[str, float]] = {}
-    for key, value in found.counters.items():
-        models = sums.setdefault(key.signal, {})
-        models[key.model] = models.get(key.model, 0.0) + value
-    return sums
-
-
-def histogram(found: EngineSignal, name: str) -> Histogram | None:
-    """The series of a histogram added up, None where there is none."""
-    whole = None
-    for key, part in found.histograms.items():
-        if key.signal == name:
-            whole = part if whole is None else whole.plus(part)
-    return whole
 
 
 def body_of(folder: Path) -> bytes:

@@ -12,6 +12,7 @@ from inferometer.adapters import Translator
 from inferometer.interval.marks import Marks
 from inferometer.model import EngineSignal, Histogram, Page
 from inferometer.sources.page import PageParser
+from signals import counters, histogram
 
 HERE = Path(__file__).parent
 ENGINES = ("dynamo_frontend", "dynamo_worker", "ray", "litellm", "envoy", "otel_genai", "epp", "aibrix")
@@ -41,24 +42,6 @@ def page(text: str | bytes) -> Page:
 
 def signal(text: str | bytes) -> EngineSignal:
     return Translator("e", tuple(KNOWN.values()))(page(text))
-
-
-def counters(found: EngineSignal) -> dict[str, dict[str, float]]:
-    """By signal and model, the series added up as the meter does."""
-    sums: dict[str, dict[str, float]] = {}
-    for key, value in found.counters.items():
-        models = sums.setdefault(key.signal, {})
-        models[key.model] = models.get(key.model, 0.0) + value
-    return sums
-
-
-def histogram(found: EngineSignal, name: str) -> Histogram | None:
-    """The series of a histogram added up, None where there is none."""
-    whole = None
-    for key, part in found.histograms.items():
-        if key.signal == name:
-            whole = part if whole is None else whole.plus(part)
-    return whole
 
 
 def observed(name: str, labels: str, seconds: float, count: int) -> str:
