@@ -32,12 +32,14 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
 
-# promtool checks our /metrics; it comes with Debian's prometheus. Where it cannot be had its test says so, and fails in CI.
+# Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
-	@command -v promtool >/dev/null || sh tests/tools/install-promtool.sh
+	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
+	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/tools/install-debian.sh "virtual environments" python3-venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
