@@ -202,7 +202,7 @@ def tracked():
 def machine_paths(text):
     """Absolute paths that only one machine has: into home folders, and into this checkout."""
     homes = r"(?<![\w.])/(?:home|Users)/\w[\w.-]*/|(?<![\w.])/root/(?!\.cache\b)\w"
-    return re.findall(homes, text) + [f"{ROOT}/"] * (f"{ROOT}/" in text)
+    return re.findall(rf"{homes}|(?<![\w.]){re.escape(str(ROOT))}/", text)
 
 
 def test_no_path_of_one_machine():
