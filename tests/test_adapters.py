@@ -45,6 +45,7 @@ def test_captured_page(golden: Path) -> None:
     assert found.process_start == expected["process_start"]
     assert found.created == pytest.approx(expected["created"], abs=1e-6) if expected["created"] else not found.created
     assert counters(found) == expected["counters"]
+    assert {key.signal for key in found.histograms} == set(expected["histograms"])
     for name, facts in expected["histograms"].items():
         seen = histogram(found, name)
         assert len(seen.edges) == facts.pop("edges")

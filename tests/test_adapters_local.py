@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
@@ -72,27 +71,7 @@ def gauges(found):
     return {name: value for (name, _), value in found.gauges.items()}
 
 
-# -- captured pages -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.parent.name)
-def test_a_captured_page_is_of_one_engine_and_says_what_was_counted_on_it(golden):
-    """Among all adapters exactly one fits, and its numbers are those that were counted on the page by hand."""
-    expected = json.loads(golden.read_text())
-    body = gzip.decompress((golden.parent / "metrics.prom.gz").read_bytes())
-    assert fitting(body) == [expected["kind"]] == [golden.parent.name.partition("-")[0]]
-    assert parse(body).malformed == expected.get("malformed", 0)
-    found = read(body)
-    assert (found.error, found.kind, found.process_start, found.created) == ("", expected["kind"], None, None)
-    assert counters(found) == expected["counters"]
-    assert histograms(found).keys() == expected["histograms"].keys()
-    for name, facts in expected["histograms"].items():
-        seen = histograms(found)[name]
-        assert len(seen.edges) == facts.pop("edges")
-        assert seen.sum == pytest.approx(facts.pop("sum"), rel=1e-12)
-        assert {edge: seen.counts[seen.edges.index(float(edge))] for edge in facts} == facts
-    assert gauges(found) == pytest.approx(expected["gauges"], rel=1e-12)
-    assert list(found.missing) == expected["missing"]
+# -- captured pages: test_adapters.py says what is on each ----------------------------------------
 
 
 def test_every_engine_here_has_a_captured_page():

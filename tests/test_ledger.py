@@ -199,6 +199,7 @@ def test_what_the_disk_refuses_waits_and_is_posted_once(tmp_path, caplog, why):
             assert why in ledger.error
             assert (ledger.state.totals, ledger.state.marks, ledger.state.generation) == (before, {}, 1)
         assert not ledger._database.in_transaction
+        assert ledger.failures == 5
         recover(ledger._database)
         assert post(ledger, entry(1), g=b"new")
         assert ledger.error == ""

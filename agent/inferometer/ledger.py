@@ -84,6 +84,7 @@ class Ledger:
     def __init__(self, folder: Path | None, currency: str, wall: Callable[[], float] = time.time) -> None:
         self.state = State()
         self.error = ""
+        self.failures = 0
         self._wall = wall
         self._currency = currency
         self._waiting: list[Entry] = []
@@ -105,6 +106,7 @@ class Ledger:
             change = await asyncio.get_running_loop().run_in_executor(self._writer, self._write)
         except (sqlite3.Error, OSError) as error:
             self._waiting = _compacted(self._waiting)
+            self.failures += 1
             self._complain(str(error))
             return False
         self._complain("")

@@ -21,7 +21,7 @@ from inferometer.errors import ConfigError, InferometerError
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, Entry, GpuReading, Interval, Signal, Snapshot
+from inferometer.model import Account, Batch, Entry, GpuReading, Interval, Signal, Snapshot, SourceView
 from inferometer.sources.nvml import Nvml, NvmlSource
 from inferometer.sources.scrape import open_session
 
@@ -54,7 +54,7 @@ class Agent:
         if "nvml" in self._config.gpu.sources:
             self._nvml = NvmlSource(Nvml(self._clock.at, nvml_library))
         self._readers = Readers(self._clock, self._nvml)
-        self._publisher = Publisher(self._meter, self._ledger, self._readers.stats.views, self._about_itself)
+        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself)
 
     async def run(self, stop: asyncio.Event, started: Callable[[str], None] = lambda _: None) -> None:
         """Measure until ``stop`` is set, then commit what has been read. ``started`` gets the base URL."""
@@ -173,6 +173,14 @@ class Agent:
         host = listener.host
         shown = "localhost" if host in {"0.0.0.0", "::", ""} else f"[{host}]" if ":" in host else host  # noqa: S104
         return f"http://{shown}:{listener.port}"
+
+    def _sources(self) -> tuple[SourceView, ...]:
+        """What is read, and the ledger that it goes to: a disk that refuses shows beside a server that does."""
+        views = self._readers.stats.views()
+        if self._config.storage.path is None:
+            return views
+        ledger, errors = self._ledger, {"write": self._ledger.failures} if self._ledger.failures else {}
+        return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
         return {

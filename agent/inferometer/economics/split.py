@@ -27,12 +27,12 @@ def split(interval: Interval, policy: Policy, money: float) -> dict[Part, float]
     """All of ``money``: to the tokens that moved, else to idle or unassigned."""
     shares = states(interval)
     idle = money * shares.get("idle", 0.0)
-    parts = _assigned(interval, policy, money - idle) if "idle" not in shares or shares["idle"] < 1 else {}
-    if idle or not (parts or money):
-        parts["", "idle", "none"] = idle
     rest = money - idle
-    if rest and not any(kind != "idle" for _, kind, _ in parts):
+    parts = _assigned(interval, policy, rest) if shares.get("idle", 0.0) < 1 else {}
+    if rest and not parts:
         parts["", "unassigned", "none"] = rest
+    if idle:
+        parts["", "idle", "none"] = idle
     return parts
 
 
