@@ -85,7 +85,7 @@ class Readers:
             if isinstance(sample, GpuReading):
                 self.stats.seen(sample, batch.wall)
                 signals.append(sample)
-            elif sample.source in self._translators:
+            elif isinstance(sample, Page) and sample.source in self._translators:
                 signals.append(self._translated(sample, batch.wall))
         return signals
 

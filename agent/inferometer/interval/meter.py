@@ -94,7 +94,7 @@ class Meter:
         for signal in signals:
             if isinstance(signal, GpuReading):
                 self.joules.read(signal, (e.watch for e in self._engines.values()))
-            elif signal.engine in self._engines:
+            elif isinstance(signal, EngineSignal) and signal.engine in self._engines:
                 self._add_engine(self._engines[signal.engine], signal)
 
     def due(self, at: float) -> list[Interval]:

@@ -1,0 +1,69 @@
+"""The nouns of the stream, in the order the data flows: Sample → Signal → Interval → Entry → Snapshot.
+
+Units everywhere: seconds, joules, watts, bytes, tokens, money in the ledger's one currency.
+``at`` is steady time (CLOCK_BOOTTIME live, the recorded time in a replay): it never steps.
+``wall`` and ``until`` are unix time: only tariffs, calendars and people need it.
+"""
+
+from inferometer.model.entries import Entry
+from inferometer.model.gpus import Domain, Gpu, GpuReading, Holdings, HostReading, Instance, Pod
+from inferometer.model.intervals import Interval, ModelChange, Stratum
+from inferometer.model.requests import Export, Request, Traced
+from inferometer.model.samples import Batch, Page, Sample, Series
+from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
+from inferometer.model.snapshots import EngineView, Snapshot, SourceView
+from inferometer.model.words import (
+    INPUT_CACHED,
+    INPUT_UNCACHED,
+    LATENCIES,
+    OUTCOMES,
+    OUTPUT,
+    PER_ENGINE,
+    SLOS,
+    STATES,
+    TOKEN_TYPES,
+    Account,
+    Labels,
+    by_workload,
+)
+
+__all__ = [
+    "INPUT_CACHED",
+    "INPUT_UNCACHED",
+    "LATENCIES",
+    "OUTCOMES",
+    "OUTPUT",
+    "PER_ENGINE",
+    "SLOS",
+    "STATES",
+    "TOKEN_TYPES",
+    "Account",
+    "Batch",
+    "Domain",
+    "EngineSignal",
+    "EngineView",
+    "Entry",
+    "Export",
+    "Gpu",
+    "GpuReading",
+    "Histogram",
+    "Holdings",
+    "HostReading",
+    "Instance",
+    "Interval",
+    "Key",
+    "Labels",
+    "ModelChange",
+    "Page",
+    "Pod",
+    "Request",
+    "Sample",
+    "Series",
+    "Signal",
+    "Snapshot",
+    "SourceView",
+    "Stratum",
+    "Traced",
+    "Traits",
+    "by_workload",
+]

@@ -1,0 +1,17 @@
+"""Entry: settled money, energy and requests."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from inferometer.model.signals import Histogram
+from inferometer.model.words import Account
+
+
+class Entry(Struct):
+    """What one interval adds to the totals. Zero amounts open their account at 0."""
+
+    workload: str
+    until: float
+    amounts: dict[Account, float] = field(default_factory=dict)
+    histograms: dict[Account, Histogram] = field(default_factory=dict)

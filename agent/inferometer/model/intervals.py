@@ -1,0 +1,76 @@
+"""Interval: change between two readings, resets and gaps handled."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from inferometer.model.signals import Histogram
+
+
+class ModelChange(Struct):
+    """What one model did in an interval: tokens by type, requests by outcome, latencies observed.
+
+    ``seen``: tokens that the page shows and that another page of the workload counts; None where this one counts.
+    """
+
+    tokens: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] | None = None
+    wasted: float = 0.0
+    reasoning: float = 0.0
+    outcomes: dict[str, float] = field(default_factory=dict)
+    latencies: dict[str, Histogram] = field(default_factory=dict)
+
+
+class Stratum(Struct):
+    """A stretch over which goodput is bounded (formulas §7.4): what finished in it, what was in flight at its start.
+
+    ``carried``: the TTFTs of earlier strata among which those of the requests in flight are; None where unknown.
+    """
+
+    model: str
+    began: float
+    in_flight: float = 0.0
+    carried: Histogram | None = None
+    ok: float = 0.0
+    failed: float = 0.0
+    rejected: float = 0.0
+    vanished: float = 0.0
+    latencies: dict[str, Histogram] = field(default_factory=dict)
+    single_token_has_tpot: bool = True
+
+    @property
+    def finished(self) -> float:
+        """Requests that ended in the stratum with an outcome on the page."""
+        return self.ok + self.failed
+
+    @property
+    def judged(self) -> float:
+        """The denominator of every SLO ratio."""
+        return self.finished + self.rejected + self.vanished
+
+
+class Interval(Struct):
+    """One engine's settled stretch of time: ``seconds`` of wall clock that end at ``until`` (unix).
+
+    ``part``: the engine's share of what its workload holds; the parts of a workload add up to 1.
+    ``source``: what its page is read from, '' where nothing is read.
+    ``tenants``: tokens by tenant and type, where the engine says who asked and the owner wants to know.
+    ``role``: both, prefill, decode or frontend. ``phases``: GPU seconds of prefill and decode that the engine reports.
+    """
+
+    workload: str
+    engine: str
+    until: float
+    seconds: float
+    gpus: float
+    state: str
+    part: float = 1.0
+    source: str = ""
+    role: str = "both"
+    phases: tuple[float, float] | None = None
+    unaccounted_seconds: float = 0.0
+    joules: float = 0.0
+    resets: int = 0
+    models: dict[str, ModelChange] = field(default_factory=dict)
+    tenants: dict[str, dict[str, float]] = field(default_factory=dict)
+    strata: list[Stratum] = field(default_factory=list)
