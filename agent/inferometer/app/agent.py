@@ -12,6 +12,7 @@ import msgspec
 
 from inferometer import economics, pipeline
 from inferometer.app.clock import Clock
+from inferometer.app.fleet import Fleet
 from inferometer.app.lag import LoopLag
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
@@ -21,7 +22,7 @@ from inferometer.errors import ConfigError, InferometerError
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, Entry, GpuReading, Interval, Signal, Snapshot, SourceView
+from inferometer.model import Account, Batch, Entry, GpuReading, Holdings, Interval, Signal, Snapshot, SourceView
 from inferometer.sources.nvml import Nvml, NvmlSource
 from inferometer.sources.scrape import open_session
 
@@ -49,6 +50,8 @@ class Agent:
         self._meter = Meter(self._plan.watches, self._config.interval)
         self._restore()
         self._policies = dict(self._plan.policies)
+        self._fleet = Fleet(self._config.gpu.sources)
+        self._driver_fault = ""
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
@@ -89,6 +92,18 @@ class Agent:
         """How often a snapshot is due."""
         return self._config.interval
 
+    def healthy(self) -> str:
+        """Why only a restart helps; '' while all is well."""
+        return self._driver_fault
+
+    def release(self, seconds: float) -> str:
+        """Let go of the GPU driver for so long, so that a GPU can be reset or cut anew; what to say about it."""
+        if self._nvml is None:
+            return "the GPU driver is not in use: gpu.sources does not name nvml"
+        self._nvml.release(seconds)
+        _log.info("the GPU driver is released", extra={"seconds": seconds})
+        return f"the GPU driver is released for {seconds:g} s"
+
     def ready(self) -> tuple[bool, str]:
         """Whether the numbers are worth scraping, and why not."""
         if self.snapshot() is None:
@@ -102,7 +117,7 @@ class Agent:
         try:
             settings = self._load()
             _check_fixed(self._config, settings)
-            self._follow(plan(settings, self._publisher.gpus, self._environ))
+            self._follow(plan(settings, self._fleet.gpus(), self._environ, kubelet=self._fleet.kubelet))
         except InferometerError as error:
             self._reload_ok = False
             _log.error("the configuration is bad; the running one stays", extra={"error": str(error)})
@@ -127,6 +142,8 @@ class Agent:
         for signal in signals:
             if isinstance(signal, GpuReading):
                 self._see_gpus(signal)
+            elif isinstance(signal, Holdings) and self._fleet.see_holdings(signal):
+                self._replan()
         return signals
 
     def _settle(self, interval: Interval) -> Entry:
@@ -141,7 +158,7 @@ class Agent:
         self._policies |= new.policies  # a workload that is gone has its last stretch settled as it was
         for hint in new.hints:
             _log.warning(hint)
-        self._meter.watch(new.watches, new.config.interval)
+        self._meter.watch(new.watches, new.config.interval, new.assumed)
         self._readers.follow(new)
         self._publisher.follow(new)
 
@@ -153,16 +170,27 @@ class Agent:
                     self._see_gpus(await self._nvml.read())
 
     def _see_gpus(self, reading: GpuReading) -> None:
-        """A GPU that was not there before may change who holds what."""
-        if reading.error:
-            return
-        new = {gpu.uuid for gpu in reading.gpus} - {gpu.uuid for gpu in self._publisher.gpus}
-        self._publisher.gpus = reading.gpus
-        if new:
-            _log.info("GPUs found", extra={"count": len(reading.gpus), "driver": reading.driver})
-            self._plan = plan(self._config, reading.gpus, self._environ, self._plan.adapters)
-            self._meter.watch(self._plan.watches, self._config.interval)
-            self._publisher.follow(self._plan)
+        """A GPU that was not there before, or is cut or held in another way, changes who holds what."""
+        if reading.source == "nvml":
+            self._driver_fault = reading.detail if reading.error == "mismatch" else ""
+        changed = self._fleet.see(reading)
+        self._publisher.gpus = self._fleet.gpus(reading.at)
+        if changed:
+            _log.info("GPUs found", extra={"source": reading.source, "count": len(reading.gpus)})
+            self._replan()
+
+    def _replan(self) -> None:
+        """Who holds what has changed; all else stays."""
+        known = self._plan.hints
+        self._plan = plan(
+            self._config, self._fleet.gpus(), self._environ, self._plan.adapters, kubelet=self._fleet.kubelet
+        )
+        for hint in self._plan.hints:
+            if hint not in known:
+                _log.warning(hint)
+        self._policies |= self._plan.policies
+        self._meter.watch(self._plan.watches, self._config.interval, self._plan.assumed)
+        self._publisher.follow(self._plan)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> str:
         try:

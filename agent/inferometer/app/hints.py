@@ -41,7 +41,6 @@ def not_yet(settings: Config) -> list[str]:
     workloads = settings.workloads
     ignored = {
         "otlp": settings.otlp is not None,
-        "gpu.dcgm_url": "dcgm" in settings.gpu.sources,
         "workloads[].budget": any(workload.budget for workload in workloads),
         "workloads[].training.over_tokens": any(w.training and w.training.over_tokens for w in workloads),
     }

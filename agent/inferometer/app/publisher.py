@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from inferometer import __version__
+from inferometer.app.holdings import UNATTRIBUTED
 from inferometer.app.plan import Plan
 from inferometer.economics import Windows, ratios
 from inferometer.economics.goodput import bucket_gap
@@ -80,14 +81,32 @@ class Publisher:
             since = self._meter.watched_since[workload]
             values["inferometer_accounting_start_timestamp_seconds", (workload,)] = since
         values.update(self._policies(wall, views))
+        values.update(self._devices())
+        return values
+
+    def _devices(self) -> dict[Account, float]:
+        """What is computed of single GPUs: who holds them, what they draw idle, how their meters agree."""
+        values: dict[Account, float] = {}
+        for watch in self.plan.watches if self.plan else ():
+            for hold in watch.holds:
+                where = (watch.workload, hold.gpu, hold.instance, hold.method)
+                values["inferometer_gpu_share_ratio", where] = hold.fraction
+        for uuid, ratio in self._meter.joules.consistency().items():
+            values["inferometer_gpu_energy_consistency_ratio", (uuid,)] = ratio
+        for uuid, watts in self._meter.joules.floors().items():
+            values["inferometer_gpu_idle_power_watts", (uuid,)] = watts
         return values
 
     def _policies(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
         """What the owner decided, as gauges, so that a dashboard can draw it beside what happened."""
         values: dict[Account, float] = {}
         pending = self._meter.pending()
+        watched = {watch.workload for watch in self.plan.watches} if self.plan else set()
         for name, policy in self.plan.policies.items() if self.plan else ():
-            values["inferometer_price_missing", (name,)] = float(policy.price is None)
+            if name not in watched:
+                continue  # nobody's GPUs, of which there are none
+            if name != UNATTRIBUTED:
+                values["inferometer_price_missing", (name,)] = float(policy.price is None)
             if policy.price is not None:
                 values["inferometer_gpu_hourly_price", (name,)] = hourly(policy.price, wall)
             if policy.slo is not None:

@@ -64,6 +64,9 @@ class Engine(Struct, frozen=True):
     tls: Annotated[Tls, "How to speak https with it"] = Tls()
     gpus: Annotated[Count | None, "GPUs of this engine; exact busy time and the pool split need it"] = None
     tenant: Annotated[Tenant | None, "Count tokens by who asked for them; off if left out"] = None
+    pod: Annotated[
+        str | None, "Its pod as `namespace/name`: GPUs that labels or the kubelet give to that pod are the workload's"
+    ] = None
     spans: Annotated[dict[str, str], "Attributes of the OTLP resources that belong to this engine"] = {}
 
 
@@ -203,7 +206,30 @@ class Gpu(Struct, frozen=True):
     """Where GPU telemetry comes from."""
 
     sources: Annotated[tuple[Literal["nvml", "dcgm"], ...], "In order of trust"] = ("nvml",)
-    dcgm_url: Annotated[Annotated[str, Url()] | None, "The page of dcgm-exporter; the source `dcgm` needs it"] = None
+    dcgm_url: Annotated[
+        Annotated[str, Url(recordings=True)] | None, "The page of dcgm-exporter; the source `dcgm` needs it"
+    ] = None
+    pod_resources: Annotated[
+        FilePath | None, "The kubelet's socket that tells which pod holds which GPU; needs the extra `[grpc]`"
+    ] = None
+    idle_watts: Annotated[Amount | None, "What a GPU draws with nothing to do; left out, the least that was seen"] = (
+        None
+    )
+
+
+class Host(Struct, frozen=True):
+    """Energy of the machine beside its GPUs; without this section nothing is assumed of it."""
+
+    exactly_one: ClassVar[tuple[str, ...]] = ("watts", "rapl")
+
+    watts: Annotated[Amount | None, "A figure of your own; counted as estimated, never charged"] = None
+    rapl: Annotated[FilePath | None, "Where the CPU's energy counters are, e.g. /sys/class/powercap"] = None
+
+
+class Water(Struct, frozen=True):
+    """Water for cooling on site."""
+
+    liters_per_kwh: Annotated[Amount, "Liters per kWh of IT equipment (WUE)"]
 
 
 class Otlp(Struct, frozen=True):
@@ -253,6 +279,8 @@ class Config(Struct, frozen=True):
     prices: Annotated[dict[str, Price], "What a GPU costs, by name"] = {}
     electricity: Annotated[Electricity | None, "The power bill"] = None
     carbon: Annotated[Carbon | None, "Emissions of the grid"] = None
+    water: Annotated[Water | None, "Water for cooling"] = None
+    host: Annotated[Host | None, "Energy of the machine beside its GPUs"] = None
     tokens: Annotated[Tokens, "How money is split over token types"] = Tokens()
     gpu: Annotated[Gpu, "Where GPU telemetry comes from"] = Gpu()
     otlp: Annotated[Otlp | None, "Receives request traces; the key's presence turns it on"] = None

@@ -22,14 +22,16 @@ class Slo(Struct, frozen=True):
 class Policy(Struct, frozen=True):
     """How the intervals of one workload are settled. Without a price there is no money.
 
+    ``pue``: facility energy per IT energy, None where nobody said. Water is per IT kWh, carbon per facility kWh.
     ``rates``: measured prefill and decode rates in tokens per second, which split money better than weights.
     """
 
     workload: str
     price: Price | None = None
     electricity: Electricity | None = None
-    pue: float = 1.0
+    pue: float | None = None
     carbon_grams_per_kwh: float | None = None
+    water_liters_per_kwh: float | None = None
     training: Training | None = None
     slo: Slo | None = None
     rates: tuple[float, float] | None = None

@@ -9,6 +9,7 @@ from inferometer.model import TOKEN_TYPES, Account
 
 _TOKENS = "inferometer_tokens_total"
 _TOKEN_COST = "inferometer_token_cost_total"  # noqa: S105  a metric's name, no secret
+_JOULES = "inferometer_energy_joules_total"
 _PAIRS = {"all": TOKEN_TYPES, "output": ("output",)}
 Value = tuple[Account, float]
 
@@ -113,10 +114,22 @@ def _goodput(change: _Change) -> Iterator[Value]:
 
 
 def _energy(change: _Change) -> Iterator[Value]:
-    if "inferometer_energy_joules_total" not in change.by_name:
+    """Each boundary where all of it is known (formulas §8): no host, no IT; no PUE, no facility."""
+    components = {labels[0] for labels in change.by_name.get(_JOULES, {})}
+    if "gpu" not in components:
         return
-    joules = change.sum("inferometer_energy_joules_total", "gpu")
-    yield change.account("power_watts"), joules / change.seconds
+    gpu, host, overhead = (change.sum(_JOULES, name) for name in ("gpu", "host", "overhead"))
+    yield change.account("power_watts"), gpu / change.seconds
+    boundaries = {"gpu": gpu}
+    if "host" in components:
+        boundaries["it"] = gpu + host
+        if "overhead" in components:
+            boundaries["facility"] = gpu + host + overhead
     for of, kinds in _PAIRS.items():
-        if change.tokens(*kinds) > 0:
-            yield change.account("energy_per_token_joules", of, "gpu"), joules / change.tokens(*kinds)
+        tokens = change.tokens(*kinds)
+        for boundary, joules in boundaries.items() if tokens > 0 else ():
+            yield change.account("energy_per_token_joules", of, boundary), joules / tokens
+    held = change.sum("inferometer_gpu_seconds_total")
+    if held > 0:
+        metered = change.sum("inferometer_metered_gpu_seconds_total")
+        yield change.account("energy_coverage_ratio"), min(1.0, metered / held)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from inferometer.economics import goodput, prices
+from inferometer.economics import energy, goodput, prices
 from inferometer.economics.policy import Policy
 from inferometer.economics.split import split, states
 from inferometer.model import OUTCOMES, STATES, TOKEN_TYPES, Account, Entry, Interval, ModelChange, Stratum
 
 _COMPONENTS = ("gpu", "electricity", "software", "hosting", "training", "other")
-_KWH = prices.JOULES_PER_KWH
 
 
 def settle(interval: Interval, policy: Policy) -> Entry:
     """The entry of an interval. Amounts of 0 open their accounts."""
     entry = Entry(interval.workload, interval.until)
     _time(entry, interval)
-    _energy(entry, interval, policy)
+    for account, amount in energy.accounts(interval, policy).items():
+        _post(entry, account, amount)
     money = _cost(entry, interval, policy)
     if money is not None:
         _token_cost(entry, interval, policy, money)
@@ -29,8 +29,7 @@ def settle(interval: Interval, policy: Policy) -> Entry:
             _goodput(entry, interval.workload, Stratum(model, 0.0, latencies=change.latencies), policy, weight=0.0)
         for stratum in interval.strata:
             _goodput(entry, interval.workload, stratum, policy)
-    if interval.source:
-        _post(entry, ("inferometer_resets_total", (interval.source,)), float(interval.resets))
+    _resets(entry, interval)
     return entry
 
 
@@ -46,13 +45,10 @@ def _time(entry: Entry, interval: Interval) -> None:
     _post(entry, ("inferometer_unaccounted_gpu_seconds_total", (interval.workload,)), interval.unaccounted_seconds)
 
 
-def _energy(entry: Entry, interval: Interval, policy: Policy) -> None:
-    if interval.joules:
-        where = (interval.workload, "gpu", "unknown", "counter")
-        _post(entry, ("inferometer_energy_joules_total", where), interval.joules)
-        if policy.carbon_grams_per_kwh is not None:
-            grams = interval.joules * policy.pue / _KWH * policy.carbon_grams_per_kwh
-            _post(entry, ("inferometer_carbon_grams_total", (interval.workload,)), grams)
+def _resets(entry: Entry, interval: Interval) -> None:
+    engine = {interval.source: interval.resets} if interval.source else {}
+    for source, count in (engine | interval.meter_resets).items():
+        _post(entry, ("inferometer_resets_total", (source,)), float(count))
 
 
 def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
@@ -63,7 +59,7 @@ def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
     cost = {name: money * interval.gpus for name, money in per_gpu.items()}
     metered = isinstance(policy.price, prices.Owned) and policy.price.metered
     if metered and policy.electricity is not None:
-        cost["electricity"] = prices.energy_cost(interval.joules, policy.electricity)
+        cost["electricity"] = prices.energy_cost(interval.joules(estimated=False), policy.electricity)
     if policy.training is not None:
         cost["training"] = prices.amortised(policy.training, interval.seconds) * interval.part
     shares = states(interval)

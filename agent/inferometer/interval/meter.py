@@ -8,10 +8,22 @@ import msgspec
 from msgspec import Struct, field
 
 from inferometer.interval.engine import EngineState, Reading
-from inferometer.interval.joules import Joules
+from inferometer.interval.joules import Assumed, Joules
+from inferometer.interval.rest import rests, working
 from inferometer.interval.roles import scoped
 from inferometer.interval.watch import Watch, Watched
-from inferometer.model import Batch, EngineSignal, EngineView, GpuReading, Interval, ModelChange, Signal, Stratum
+from inferometer.model import (
+    Batch,
+    EngineSignal,
+    EngineView,
+    Gpu,
+    GpuReading,
+    HostReading,
+    Interval,
+    ModelChange,
+    Signal,
+    Stratum,
+)
 
 _HELD_BEYOND_READING_SECONDS = 900.0
 
@@ -50,6 +62,7 @@ class _Common(Struct):
 
     watched_since: dict[str, float]
     joules: Joules
+    ahead: float = 0.0
 
 
 class Meter:
@@ -66,17 +79,20 @@ class Meter:
         self._left: dict[str, bytes] = {}
         self._done: list[Interval] = []
         self._changed: set[str] = set()
+        self._gpus: dict[str, Gpu] = {}
         self._at = self._ahead = 0.0
         self.watch(watches, interval)
 
-    def watch(self, watches: Iterable[Watch], interval: float) -> None:
+    def watch(self, watches: Iterable[Watch], interval: float, assumed: Assumed = Assumed()) -> None:  # noqa: B008
         """Follow these workloads from now on; engines that stay keep their state, those that return their counters."""
-        self._interval = interval
+        self._interval, self._assumed = interval, assumed
         old, self._engines = self._engines, {}
         for watch in watches:
             for watched in watch.members:
                 name = _name(watch, watched)
                 engine = self._engines[name] = old.pop(name) if name in old else _Engine(watch, watched)
+                if engine.watched.gpus != watched.gpus:
+                    self._cut(engine)
                 engine.watch, engine.watched = watch, watched
         workloads = {engine.watch.workload for engine in self._engines.values()}
         for name, engine in old.items():
@@ -93,9 +109,13 @@ class Meter:
                 self._changed.add(name)
         for signal in signals:
             if isinstance(signal, GpuReading):
-                self.joules.read(signal, (e.watch for e in self._engines.values()))
+                self._add_gpus(signal)
+            elif isinstance(signal, HostReading):
+                self.joules.read_host(signal, self._watches(), resting=all(map(self._rests, self._watches())))
             elif isinstance(signal, EngineSignal) and signal.engine in self._engines:
                 self._add_engine(self._engines[signal.engine], signal)
+        if self._assumed.host_watts is not None:
+            self.joules.tick_host(batch.at, self._assumed.host_watts, self._watches(), self._interval)
 
     def due(self, at: float) -> list[Interval]:
         """All stretches that ended, time without any reading included once it is older than two intervals."""
@@ -109,7 +129,7 @@ class Meter:
             silent = at - since > 2 * self._interval or not engine.watched.engine
             if silent and not engine.away and at > state.settled_at:
                 engine.up, engine.label = False, "unknown"
-                self._done.append(self._close(engine, at, "unknown"))
+                self._done.append(self._silence(engine, at))
         done, self._done = self._done, []
         return done
 
@@ -155,7 +175,7 @@ class Meter:
             if state is not None:
                 marks[name] = msgspec.msgpack.encode(_Mark(self._ahead, state))
         self._changed.clear()
-        marks[""] = msgspec.msgpack.encode(_Common(self.watched_since, self.joules))
+        marks[""] = msgspec.msgpack.encode(_Common(self.watched_since, self.joules, self._ahead))
         return marks
 
     def restore(self, marks: Mapping[str, bytes], ahead: float) -> None:
@@ -165,6 +185,7 @@ class Meter:
         if common is not None:
             kept = msgspec.msgpack.decode(common, type=_Common)
             self.watched_since, self.joules = kept.watched_since, kept.joules
+            self.joules.shift(kept.ahead - ahead)
         for name in self._engines.keys() & self._left.keys():
             mark = _decoded(self._left[name])
             if not mark.left:
@@ -174,6 +195,36 @@ class Meter:
     def views(self) -> tuple[EngineView, ...]:
         """Every engine as its newest page shows it."""
         return tuple(_view(engine) for engine in self._engines.values() if engine.watched.engine)
+
+    def _watches(self) -> list[Watch]:
+        """Every workload once."""
+        return list({engine.watch.workload: engine.watch for engine in self._engines.values()}.values())
+
+    def _add_gpus(self, reading: GpuReading) -> None:
+        self._gpus |= {gpu.uuid: gpu for gpu in reading.gpus}
+        self.joules.read(reading, self._watches(), self._rests, self._assumed, self._interval)
+
+    def _rests(self, watch: Watch, gpu: Gpu | None = None) -> bool:
+        """Whether a workload leaves a GPU, or all of its own, with nothing to do."""
+        if watch.engines:
+            engines = [self._engines[member.engine] for member in watch.engines]
+            return all(e.up and e.label == "idle" and e.state is not None and e.state.pulse.at_rest for e in engines)
+        held = [gpu] if gpu is not None else [self._gpus[hold.gpu] for hold in watch.holds if hold.gpu in self._gpus]
+        return all(map(rests, held))
+
+    def _cut(self, engine: _Engine) -> None:
+        """From now on the engine holds more or fewer GPUs: what it held until now is settled as it was."""
+        if engine.state is not None and not engine.away and self._at > engine.state.settled_at:
+            self._done.append(self._close(engine, self._at, engine.label))
+
+    def _silence(self, engine: _Engine, at: float) -> Interval:
+        """A stretch in which no page told anything: of a workload without engines the GPUs may tell."""
+        interval = self._close(engine, at, "unknown")
+        if not engine.watched.engine:
+            interval.working = working(engine.watch.holds, self._gpus)
+            if interval.working is not None:
+                interval.state = "busy" if interval.working > 0 else "idle"
+        return interval
 
     def _first_state(self, name: str) -> EngineState:
         """An engine's time starts now; its counters go on where they were when it was followed before."""
@@ -254,6 +305,7 @@ class Meter:
         self._changed.add(_name(engine.watch, engine.watched))
         seconds = max(0.0, at - state.settled_at)
         state.settled_at = max(at, state.settled_at)
+        used = self.joules.take(engine.watch.workload, engine.watched.engine)
         return Interval(
             workload=engine.watch.workload,
             engine=engine.watched.engine,
@@ -264,7 +316,9 @@ class Meter:
             part=engine.watch.part(engine.watched),
             source=engine.watched.source or engine.watched.engine,
             role=engine.watched.role,
-            joules=self.joules.take(engine.watch.workload, engine.watched.engine),
+            energy=used.energy,
+            metered_gpu_seconds=used.metered_gpu_seconds,
+            meter_resets=self.joules.take_resets(),
         )
 
 

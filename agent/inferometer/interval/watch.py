@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Mapping
+
+from msgspec import Struct, field
 
 
 class Watched(Struct, frozen=True):
@@ -18,6 +20,23 @@ class Watched(Struct, frozen=True):
     role: str = "both"
 
 
+class Hold(Struct, frozen=True):
+    """A workload's hold on one GPU, or on one MIG instance of it.
+
+    ``fraction``: of the whole device; the fractions of all holds on a device add up to 1 where somebody holds the rest.
+    ``instance``: the MIG instance's UUID, '' for the device or what no instance takes up. ``part``: of that instance.
+    ``slices``: the fraction of each instance of the device (formulas §2), empty where it is not cut.
+    ``method``: why so much: exclusive, share, mig, replica or none (nobody's).
+    """
+
+    gpu: str
+    fraction: float
+    instance: str = ""
+    part: float = 1.0
+    slices: Mapping[str, float] = field(default_factory=dict)
+    method: str = "exclusive"
+
+
 class Scope(Struct, frozen=True):
     """What the page of an engine counts for its workload: input tokens, output tokens, requests."""
 
@@ -30,14 +49,13 @@ class Watch(Struct, frozen=True):
     """One workload. Without engines it has one nameless engine, of which nothing is ever read.
 
     ``gpus``: what a workload without engines holds.
-    ``uuids``: the GPUs whose joules are the workload's; None = every GPU that is read.
+    ``holds``: the devices whose joules are the workload's.
     """
 
     workload: str
     engines: tuple[Watched, ...]
     gpus: float = 0.0
-    uuids: frozenset[str] | None = frozenset()
-    share: float = 1.0
+    holds: tuple[Hold, ...] = ()
 
     @property
     def members(self) -> tuple[Watched, ...]:

@@ -6,6 +6,9 @@ from msgspec import Struct, field
 
 from inferometer.model.signals import Histogram
 
+Energy = dict[tuple[str, str, str], float]
+"""Joules by component (gpu, host), state (active, idle, unknown) and method (counter, samples, estimated)."""
+
 
 class ModelChange(Struct):
     """What one model did in an interval: tokens by type, requests by outcome, latencies observed.
@@ -55,6 +58,9 @@ class Interval(Struct):
     ``part``: the engine's share of what its workload holds; the parts of a workload add up to 1.
     ``source``: what its page is read from, '' where nothing is read.
     ``tenants``: tokens by tenant and type, where the engine says who asked and the owner wants to know.
+    ``energy``: of the GPUs and the host; ``metered_gpu_seconds``: the GPU time held that a meter covers.
+    ``working``: the share of the GPUs held that worked, where nothing but the GPUs tells; None = not measured.
+    ``meter_resets``: energy counters that were reset, by source; posted with any one engine's interval.
     ``role``: both, prefill, decode or frontend. ``phases``: GPU seconds of prefill and decode that the engine reports.
     """
 
@@ -69,8 +75,15 @@ class Interval(Struct):
     role: str = "both"
     phases: tuple[float, float] | None = None
     unaccounted_seconds: float = 0.0
-    joules: float = 0.0
+    energy: Energy = field(default_factory=dict)
+    metered_gpu_seconds: float = 0.0
+    working: float | None = None
+    meter_resets: dict[str, int] = field(default_factory=dict)
     resets: int = 0
     models: dict[str, ModelChange] = field(default_factory=dict)
     tenants: dict[str, dict[str, float]] = field(default_factory=dict)
     strata: list[Stratum] = field(default_factory=list)
+
+    def joules(self, *, estimated: bool = True) -> float:
+        """Joules of the GPUs and the host; without what is ``estimated``, what their meters counted."""
+        return sum(joules for (_, _, method), joules in self.energy.items() if estimated or method != "estimated")
