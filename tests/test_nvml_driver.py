@@ -9,7 +9,8 @@ import pytest
 from fakenvml import GAP, Driver, Probe, build
 from inferometer.model import Gpu, Instance
 from inferometer.sources.nvml import REASONS
-from live import Agent, Engines, eventually
+from inferometer.sources.recording import gpu_reading, read
+from live import Agent, Engines, eventually, inferometer_says
 
 NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, MISMATCH, UNKNOWN = 3, 4, 9, 18, 999
 FULL = Gpu(
@@ -414,3 +415,18 @@ def test_other_sources_keep_their_interval_while_the_driver_hangs(driver, tmp_pa
         assert max(ages) < 3.0, "the engine was read all the while"
         eventually(lambda: agent.page().sum("inferometer_source_up", source="nvml") == 1)
         assert driver.world.users == 1
+
+
+def test_a_recording_with_gpus_beside_the_pages(driver, tmp_path):
+    """``inferometer record --gpus``: each tick has a row of the driver's, which reads back as it was read."""
+    with Engines(tmp_path / "engines.log") as engines:
+        out = tmp_path / "recording"
+        flags = ("--gpus", "--out", out, "--for", "300ms", "--every", "150ms")
+        code, said, _ = inferometer_says("record", engines.urls[0], *flags, **driver.environ)
+    rows = list(read(out))
+    assert (code, [row.kind for row in rows]) == (0, ["metrics", "nvml"] * 3)
+    assert said.startswith(f"{out}: recorded, 0 readings failed")
+    readings = [gpu_reading(row) for row in rows if row.kind == "nvml"]
+    assert readings[0].gpus == (FULL,)
+    assert readings[2].gpus[0].tensor_active_ratio == 0.415
+    assert [reading.at for reading in readings] == [row.at for row in rows if row.kind == "nvml"]
