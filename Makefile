@@ -36,6 +36,7 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 tools:
 	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
+	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
