@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import yaml
@@ -43,6 +43,7 @@ COUNTED = {
 """The words for ``Selector.counted``."""
 
 
+T = TypeVar("T")
 _FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some 80 ms at start
 
 
@@ -157,13 +158,18 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
         return frozenset(names)
 
 
-def load(path: Path) -> Adapter:
-    """Read one adapter file; AdapterError names the file, the key and the fault."""
+def parse(path: Path, kind: type[T]) -> T:
+    """A YAML file as what it is meant to be; AdapterError names the file and the fault."""
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), _FAST)  # noqa: S506  a safe loader, in C where there is one
-        adapter = msgspec.convert(found, Adapter)
+        return msgspec.convert(found, kind)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise AdapterError(f"{path}: {error}") from error
+
+
+def load(path: Path) -> Adapter:
+    """Read one adapter file; AdapterError names the file, the key and the fault."""
+    adapter = parse(path, Adapter)
     tables = (("counters", COUNTERS), ("histograms", HISTOGRAMS), ("bucket_flags", HISTOGRAMS), ("gauges", GAUGES))
     for table, known in tables:
         for signal in getattr(adapter, table):
