@@ -58,7 +58,7 @@ class State:
     def healthy(self):
         return self.fault
 
-    def release(self, seconds):
+    async def release(self, seconds):
         self.releases.append(seconds)
         return "released"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from inferometer import economics, pipeline
 from inferometer.app.clock import Clock
-from inferometer.app.fleet import Fleet
+from inferometer.app.inventory import Inventory
 from inferometer.app.lag import LoopLag
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
@@ -22,7 +22,7 @@ from inferometer.errors import ConfigError, InferometerError
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, Entry, GpuReading, Holdings, Interval, Signal, Snapshot, SourceView
+from inferometer.model import Account, Batch, Entry, Interval, Signal, Snapshot, SourceView
 from inferometer.sources.nvml import Nvml, NvmlSource
 from inferometer.sources.scrape import open_session
 
@@ -50,8 +50,7 @@ class Agent:
         self._meter = Meter(self._plan.watches, self._config.interval)
         self._restore()
         self._policies = dict(self._plan.policies)
-        self._fleet = Fleet(self._config.gpu.sources)
-        self._driver_fault = ""
+        self._inventory = Inventory(self._plan, environ, self._share_out)
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
@@ -94,15 +93,17 @@ class Agent:
 
     def healthy(self) -> str:
         """Why only a restart helps; '' while all is well."""
-        return self._driver_fault
+        upgraded = self._nvml is not None and self._nvml.needs_restart
+        return "the NVIDIA driver was upgraded under this process; restart the agent" if upgraded else ""
 
-    def release(self, seconds: float) -> str:
+    async def release(self, seconds: float) -> str:
         """Let go of the GPU driver for so long, so that a GPU can be reset or cut anew; what to say about it."""
         if self._nvml is None:
             return "the GPU driver is not in use: gpu.sources does not name nvml"
-        self._nvml.release(seconds)
+        free = await self._nvml.release(seconds)
         _log.info("the GPU driver is released", extra={"seconds": seconds})
-        return f"the GPU driver is released for {seconds:g} s"
+        until = f"the GPU driver is released for {seconds:g} s"
+        return until if free else f"{until}, as soon as a call that hangs comes back"
 
     def ready(self) -> tuple[bool, str]:
         """Whether the numbers are worth scraping, and why not."""
@@ -117,7 +118,7 @@ class Agent:
         try:
             settings = self._load()
             _check_fixed(self._config, settings)
-            self._follow(plan(settings, self._fleet.gpus(), self._environ, kubelet=self._fleet.kubelet))
+            self._follow(self._inventory.reload(settings))
         except InferometerError as error:
             self._reload_ok = False
             _log.error("the configuration is bad; the running one stays", extra={"error": str(error)})
@@ -139,12 +140,12 @@ class Agent:
 
     def _translate(self, batch: Batch) -> list[Signal]:
         signals = self._readers.translate(batch)
-        for signal in signals:
-            if isinstance(signal, GpuReading):
-                self._see_gpus(signal)
-            elif isinstance(signal, Holdings) and self._fleet.see_holdings(signal):
-                self._replan()
+        self._see(signals)
         return signals
+
+    def _see(self, signals: Sequence[Signal]) -> None:
+        self._inventory.see(signals)
+        self._publisher.gpus = self._inventory.gpus
 
     def _settle(self, interval: Interval) -> Entry:
         return economics.settle(interval, self._policies[interval.workload])
@@ -167,30 +168,14 @@ class Agent:
         if self._nvml is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
-                    self._see_gpus(await self._nvml.read())
+                    self._see([await self._nvml.read()])
 
-    def _see_gpus(self, reading: GpuReading) -> None:
-        """A GPU that was not there before, or is cut or held in another way, changes who holds what."""
-        if reading.source == "nvml":
-            self._driver_fault = reading.detail if reading.error == "mismatch" else ""
-        changed = self._fleet.see(reading)
-        self._publisher.gpus = self._fleet.gpus(reading.at)
-        if changed:
-            _log.info("GPUs found", extra={"source": reading.source, "count": len(reading.gpus)})
-            self._replan()
-
-    def _replan(self) -> None:
+    def _share_out(self, new: Plan) -> None:
         """Who holds what has changed; all else stays."""
-        known = self._plan.hints
-        self._plan = plan(
-            self._config, self._fleet.gpus(), self._environ, self._plan.adapters, kubelet=self._fleet.kubelet
-        )
-        for hint in self._plan.hints:
-            if hint not in known:
-                _log.warning(hint)
-        self._policies |= self._plan.policies
-        self._meter.watch(self._plan.watches, self._config.interval, self._plan.assumed)
-        self._publisher.follow(self._plan)
+        self._plan = new
+        self._policies |= new.policies
+        self._meter.watch(new.watches, new.config.interval, new.assumed)
+        self._publisher.follow(new)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> str:
         try:

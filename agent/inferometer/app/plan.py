@@ -24,13 +24,17 @@ _RECORDING = "recording:"
 
 
 class Plan(Struct, frozen=True):
-    """What follows from a configuration: by workload its watch and policy, by engine its target and adapters."""
+    """What follows from a configuration: by workload its watch and policy, by engine its target and adapters.
+
+    ``exporter``: the page that tells of GPUs; ``assumed``: what the owner says of power.
+    """
 
     config: Config
     watches: tuple[Watch, ...]
     policies: Mapping[str, Policy]
     assumed: Assumed
     targets: Mapping[str, Target]
+    exporter: Target | None
     adapters: Mapping[str, tuple[Adapter, ...]]
     tenants: Mapping[str, Tenants]
     hints: tuple[str, ...]
@@ -60,6 +64,7 @@ def plan(
         policies=policies | {UNATTRIBUTED: _nobody(settings)},
         assumed=Assumed(settings.gpu.idle_watts, settings.host.watts if settings.host is not None else None),
         targets=targets,
+        exporter=_exporter(settings),
         adapters=known,
         tenants={
             name_of(engine.url): Tenants(engine.tenant.label, engine.tenant.allow, engine.tenant.limit)
@@ -97,6 +102,14 @@ def _target(settings: Config, engine: Engine, found: tuple[Adapter, ...]) -> Tar
         server_name=tls.server_name or "",
         insecure_skip_verify=tls.insecure_skip_verify,
     )
+
+
+def _exporter(settings: Config) -> Target | None:
+    """The page of dcgm-exporter, where GPUs are read from it."""
+    url = settings.gpu.dcgm_url
+    if url is None or "dcgm" not in settings.gpu.sources:
+        return None
+    return Target("dcgm", url, timeout_seconds=settings.scrape.timeout, max_page_bytes=settings.scrape.max_page_bytes)
 
 
 def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:

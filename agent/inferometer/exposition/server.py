@@ -48,7 +48,7 @@ class ServerState(Protocol):
     def healthy(self) -> str:
         """Why only a restart of the agent helps; '' while all is well."""
 
-    def release(self, seconds: float) -> str:
+    async def release(self, seconds: float) -> str:
         """Let go of the GPU driver for so long; what to say about it."""
 
     def ready(self) -> tuple[bool, str]:
@@ -138,7 +138,7 @@ class _Probes:
         if not 0 < seconds <= _LONGEST_RELEASE_SECONDS:
             fault = f"seconds={text}: give a number above 0 and up to {_LONGEST_RELEASE_SECONDS:.0f}\n"
             return web.Response(text=fault, status=400)
-        return web.Response(text=f"{self._state.release(seconds)}\n")
+        return web.Response(text=f"{await self._state.release(seconds)}\n")
 
 
 def _static(path: Path) -> _Handler:
