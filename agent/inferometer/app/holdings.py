@@ -9,7 +9,7 @@ from msgspec import Struct
 from inferometer.config import Config, Workload
 from inferometer.economics.attribution import fractions, mig_weight
 from inferometer.interval import Hold
-from inferometer.model import Gpu, Holdings, Instance, Pod
+from inferometer.model import Gpu, Holdings, Pod
 
 UNATTRIBUTED = "(unattributed)"
 _ROUNDING = 1e-9
@@ -110,20 +110,21 @@ def _is_sidecar(environ: Mapping[str, str]) -> bool:
 def _by_pods(workload: Workload, gpu: Gpu, pods: set[str], kubelet: Holdings | None) -> Iterable[Claim]:
     """What labels or the kubelet say; a GPU that several pods share is divided by their number (formulas §2)."""
     for instance in gpu.instances:
-        holders = _holders(instance, kubelet)
+        holders = _holders(instance.pods, kubelet, instance.uuid, f"nvidia{gpu.index}/gi{instance.gi}")
         if holders & pods:
             share = len(holders & pods) / len(holders) * workload.share
             yield Claim(workload.name, gpu.uuid, instance.uuid, share, "mig")
-    holders = _holders(gpu, kubelet) if not gpu.instances else set()
+    holders = _holders(gpu.pods, kubelet, gpu.uuid, f"nvidia{gpu.index}") if not gpu.instances else set()
     if holders & pods:
         replicas = max(len(holders), kubelet.replicas.get(gpu.uuid, 1) if kubelet is not None else 1)
         share = len(holders & pods) / replicas * workload.share
         yield Claim(workload.name, gpu.uuid, "", share, "exclusive" if replicas == 1 and share == 1 else "replica")
 
 
-def _holders(device: Gpu | Instance, kubelet: Holdings | None) -> set[str]:
-    told: tuple[Pod, ...] = kubelet.pods.get(device.uuid, ()) if kubelet is not None else ()
-    return {f"{pod.namespace}/{pod.name}" for pod in (*device.pods, *told)}
+def _holders(labelled: Iterable[Pod], kubelet: Holdings | None, *names: str) -> set[str]:
+    """The pods of a device by its labels and by the kubelet, which knows it by one of these names (the last: GKE)."""
+    told = [pod for name in names for pod in kubelet.pods.get(name, ())] if kubelet is not None else []
+    return {f"{pod.namespace}/{pod.name}" for pod in (*labelled, *told)}
 
 
 def _slices(gpu: Gpu) -> dict[str, float]:

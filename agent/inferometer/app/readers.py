@@ -14,6 +14,8 @@ from inferometer.app.plan import Plan
 from inferometer.model import Batch, EngineSignal, GpuReading, Holdings, HostReading, Page, Sample, Signal
 from inferometer.sources import SourceStats, poll
 from inferometer.sources.nvml import NvmlSource
+from inferometer.sources.podresources import PodResources
+from inferometer.sources.rapl import Rapl
 from inferometer.sources.scrape import Scraper, Target
 
 _log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class Readers:
         self._keep_translators(plan)
         for key, read in reads.items():
             if key not in self._tasks:
-                polling = poll(read, interval, self._queue.put_nowait, self._clock.at)
+                polling = poll(read, key[1], self._queue.put_nowait, self._clock.at)
                 self._tasks[key] = asyncio.create_task(polling)
 
     async def stop(self) -> None:
@@ -125,7 +127,7 @@ class Readers:
         reads: dict[_Poll, _Read] = {}
         host, socket = plan.config.host, plan.config.gpu.pod_resources
         if host is not None and host.rapl is not None:
-            reads["rapl", interval, frozenset({host.rapl})] = Rapl(host.rapl, self._clock.at).read
+            reads["rapl", interval, frozenset({host.rapl})] = _at_once(Rapl(host.rapl, clock=self._clock.at).read)
         if socket is not None:
             kubelet = PodResources(socket, self._clock.at)
             reads["kubelet", max(interval, _ALLOTMENT_SECONDS), frozenset({socket})] = kubelet.read
@@ -137,6 +139,15 @@ class Readers:
         # What a page shared with the one before saves time; with hundreds of engines it is too much memory.
         remember = targets <= _REMEMBERED_TARGETS
         return Scraper(target, names, self.session, self._clock.at, remember=remember).read
+
+
+def _at_once(read: Callable[[], Sample]) -> _Read:
+    """A source that answers without waiting for anything."""
+
+    async def reading() -> Sample:
+        return read()
+
+    return reading
 
 
 async def _tick() -> Sample | None:
