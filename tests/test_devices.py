@@ -355,6 +355,36 @@ def test_a_window_of_xids_is_no_counter() -> None:
     ]
 
 
+# -- pages that stand still -----------------------------------------------------------------------
+
+
+def standing(*readings: tuple[float, float], devices: Devices | None = None) -> list[str]:
+    """The errors of readings of one GPU, each at a time and with so many joules."""
+    devices = devices or Devices(DCGM)
+    return [reading(row("DEV_TOTAL_ENERGY_CONSUMPTION", j * 1000), devices, at).error for at, j in readings]
+
+
+def test_an_exporter_that_lost_its_engine_is_no_gpu_without_power() -> None:
+    """It goes on showing its last values, which would pass for 0 W; at the next change it is a meter again."""
+    seen = [(0.0, 1.0), (30.0, 2.0), (330.0, 2.0), (331.0, 2.0), (5000.0, 2.0), (5001.0, 9000.0), (5300.0, 9000.0)]
+    assert standing(*seen) == ["", "", "", "stale", "stale", "", ""]
+
+
+def test_an_exporter_without_joules_may_stand_still() -> None:
+    """A card that shows power alone may show the same watts for long."""
+    devices = Devices(DCGM)
+    assert [reading(row("DEV_POWER_USAGE", 30), devices, at).error for at in (0.0, 1000.0)] == ["", ""]
+
+
+def test_the_pace_of_the_exporter_is_seen() -> None:
+    """Read every 5 s, an exporter that reads every 30 s shows each value six times."""
+    devices = Devices(DCGM)
+    standing(*((t, float((t + 17) // 30)) for t in range(0, 43, 5)), devices=devices)
+    assert devices.refresh_seconds is None  # of one change nobody knows how long it took
+    standing(*((t, float((t + 17) // 30)) for t in range(45, 300, 5)), devices=devices)
+    assert devices.refresh_seconds == 30.0
+
+
 # -- pages that are none --------------------------------------------------------------------------
 
 

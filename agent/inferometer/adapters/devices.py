@@ -9,10 +9,12 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from inferometer.adapters.device_language import PARTS, Choice, DeviceAdapter
+from inferometer.adapters.freshness import Freshness
 from inferometer.adapters.mig import memory_of, slices
 from inferometer.adapters.xids import Row, XidCounter
 from inferometer.model import Gpu, GpuReading, Instance, Page, Pod, Series
 
+STALE_SECONDS = 300.0  # a GPU that has power has other joules by then, whatever the exporter's interval
 _ROWS = 10_000  # remembered; labels that never repeat must not eat the memory
 _THROTTLE = "throttle "
 _NEWEST_XID, _RECENT_XIDS = "newest xid", "recent xids"
@@ -83,6 +85,12 @@ class Devices:
         self._choices = _choices(adapter)
         self._uses: dict[Series, _Use | None] = {}
         self._xids = XidCounter()
+        self._freshness = Freshness()
+
+    @property
+    def refresh_seconds(self) -> float | None:
+        """How often the exporter reads the GPUs: what happened in less time it cannot tell. None until it is known."""
+        return self._freshness.refresh_seconds
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -90,7 +98,7 @@ class Devices:
         return self.adapter.wanted
 
     def __call__(self, page: Page) -> GpuReading:
-        """The reading of a page, under its source; ``error`` says why there is none: the page's own, or not_dcgm."""
+        """The reading of a page, under its source; ``error`` says why there is none: the page's, not_dcgm or stale."""
         if page.error:
             return GpuReading(page.source, page.at, page.error, seconds=page.seconds, detail=page.detail)
         devices, driver, kinds = self._read(page)
@@ -99,6 +107,10 @@ class Devices:
             return GpuReading(page.source, page.at, error, seconds=page.seconds, detail=detail)
         kind = min(kinds, default=0)
         gpus = tuple(self._gpu(uuid, device, kind) for uuid, device in devices.items())
+        age = self._freshness.age(page.at, tuple((one.power_watts, one.energy_joules) for one in gpus))
+        if age > STALE_SECONDS and any(one.energy_joules is not None for one in gpus):
+            detail = f"power and energy have stood still for {age:.0f} s; does the DCGM host engine still run?"
+            return GpuReading(page.source, page.at, "stale", seconds=page.seconds, detail=detail)
         return GpuReading(page.source, page.at, gpus=gpus, driver=driver, seconds=page.seconds)
 
     def _read(self, page: Page) -> tuple[dict[str, _Device], str, set[int]]:

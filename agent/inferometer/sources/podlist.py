@@ -14,7 +14,10 @@ DRA_DRIVER = "gpu.nvidia.com"
 
 _VENDOR = "nvidia.com/"  # gpu, gpu.shared, mig-1g.10gb and whatever a device plugin renames them to
 _DEVICE = re.compile(r"((?:GPU-|MIG-|nvidia\d)[^:]*?)(?:(?:::|/vgpu)(\d+))?")
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _BYTES = 0, 2
+_FIXED_BYTES = {1: 8, 5: 4}
+
+Fields = dict[int, list[bytes]]
 
 
 def holdings(listing: bytes) -> dict[str, tuple[Pod, ...]]:
@@ -23,9 +26,9 @@ def holdings(listing: bytes) -> dict[str, tuple[Pod, ...]]:
     Replicas of one device that a pod holds several of are one holding: they are access, not shares.
     """
     pods: dict[str, dict[tuple[str, str], Pod]] = {}
-    for resources in _inner(listing, 1):
+    for resources in _each(_fields(listing), 1):
         name, namespace = _text(resources, 1), _text(resources, 2)
-        for container in _inner(resources, 3):
+        for container in _each(resources, 3):
             pod = Pod(namespace, name, _text(container, 1))
             for device in (*_plugged(container, 2), *_claimed(container)):
                 key, _ = _split(device)
@@ -36,24 +39,25 @@ def holdings(listing: bytes) -> dict[str, tuple[Pod, ...]]:
 def replicas(allocatable: bytes) -> dict[str, int]:
     """Into how many replicas each shared device is cut, out of an AllocatableResourcesResponse. ValueError as above."""
     numbers: dict[str, set[str]] = {}
-    for device in _plugged(allocatable, 1):
+    for device in _plugged(_fields(allocatable), 1):
         key, number = _split(device)
         if number:
             numbers.setdefault(key, set()).add(number)
     return {device: len(found) for device, found in numbers.items()}
 
 
-def _plugged(message: bytes, field: int) -> Iterator[str]:
+def _plugged(message: Fields, field: int) -> Iterator[str]:
     """Ids of NVIDIA devices that a device plugin gave out."""
-    for devices in _inner(message, field):
+    for devices in _each(message, field):
         if _text(devices, 1).startswith(_VENDOR):
-            yield from (device for device in map(_decoded, _inner(devices, 2)) if _DEVICE.fullmatch(device))
+            ids = (text.decode("utf-8") for text in devices.get(2, ()))
+            yield from (device for device in ids if _DEVICE.fullmatch(device))
 
 
-def _claimed(container: bytes) -> Iterator[str]:
+def _claimed(container: Fields) -> Iterator[str]:
     """Names of NVIDIA devices that were claimed through dynamic resource allocation."""
-    for resource in _inner(container, 5):
-        for claim in _inner(resource, 4):
+    for resource in _each(container, 5):
+        for claim in _each(resource, 4):
             if _text(claim, 2) == DRA_DRIVER and (device := _text(claim, 4)):
                 yield device
 
@@ -64,37 +68,37 @@ def _split(device: str) -> tuple[str, str]:
     return (match[1], match[2] or "") if match else (device, "")
 
 
-def _text(message: bytes, field: int) -> str:
+def _text(message: Fields, field: int) -> str:
     """A string field, of which the last one counts."""
-    text = b""
-    for found in _inner(message, field):
-        text = found
-    return _decoded(text)
+    found = message.get(field)
+    return found[-1].decode("utf-8") if found else ""
 
 
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8")
+def _each(message: Fields, field: int) -> Iterator[Fields]:
+    """The messages in a field."""
+    return map(_fields, message.get(field, ()))
 
 
-def _inner(message: bytes, field: int) -> Iterator[bytes]:
-    """The strings or messages under a field's number. ValueError when the bytes are no message."""
-    at = 0
-    while at < len(message):
+def _fields(message: bytes) -> Fields:
+    """The strings and messages of a message, by field number. ValueError when the bytes are none."""
+    fields: Fields = {}
+    at, whole = 0, len(message)
+    while at < whole:
         tag, at = _varint(message, at)
         number, kind = tag >> 3, tag & 7
-        end = at
         if kind == _BYTES:
             length, at = _varint(message, at)
-            end = at + length
+            fields.setdefault(number, []).append(message[at : at + length])
+            at += length
         elif kind == _VARINT:
-            _, end = _varint(message, at)
-        elif kind in (_FIXED32, _FIXED64):
-            end = at + (4 if kind == _FIXED32 else 8)
-        if not number or (end == at and kind != _BYTES) or end > len(message):
-            raise ValueError(f"no protobuf message at byte {at}")
-        if number == field and kind == _BYTES:
-            yield message[at:end]
-        at = end
+            _, at = _varint(message, at)
+        elif kind in _FIXED_BYTES:
+            at += _FIXED_BYTES[kind]
+        else:
+            number = 0
+        if not number or at > whole:
+            raise ValueError(f"no protobuf message of {whole} bytes")
+    return fields
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
