@@ -66,7 +66,7 @@ class Device:
         self._activity.free()
 
     def _steps(self, values: dict[str, Any], now: float) -> Iterator[Callable[[], dict[str, Any]]]:
-        """Energy before anything else: it is what money is made of, and its time is the reading's."""
+        """Energy before anything else: it is what money is made of, and what follows may take long."""
         yield partial(self._first_supported, self._energy)
         yield self._field_values
         if not self._fields.offers("power_watts"):
