@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench import machine, subjects, trial
+from bench import gpus, machine, subjects, trial
+from bench.gpus import Sidecar
 from bench.pages import Pages
 from bench.subjects import AGENT, LOOP, PROMETHEUS
 from bench.trial import Start, Trial
@@ -29,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_line(f"{machine.described()}\n{_conditions(options)}\n")
     _CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=_CACHE) as folder:
-        trials, starts = _measured(options, Path(folder))
-    print_line("\n".join([*_ratios(trials), "", *_amounts(trials), "", *_starts(starts)]))
+        trials, starts, sidecars = _measured(options, Path(folder))
+    tables = [*_ratios(trials), "", *_amounts(trials), "", *_starts(starts), "", *_sidecars(sidecars)]
+    print_line("\n".join(tables))
     return 0
 
 
@@ -62,15 +64,17 @@ def _conditions(options: argparse.Namespace) -> str:
     )
 
 
-def _measured(options: argparse.Namespace, folder: Path) -> tuple[Trials, list[Start]]:
+def _measured(options: argparse.Namespace, folder: Path) -> tuple[Trials, list[Start], list[dict[str, Sidecar]]]:
     trials: dict[str, list[Trial]] = {name: [] for name in subjects.installed()}
     starts: list[Start] = []
+    sidecars: list[dict[str, Sidecar]] = []
     with trial.engines(options.engines, folder, options.recording) as urls:
         for run in range(options.runs):
             for name, command in subjects.installed().items():
                 trials[name].append(trial.read_all(command, urls, folder / f"{run}-{name}", options.seconds))
             starts.append(trial.start(urls[:1], folder / f"{run}-start"))
-    return trials, starts
+            sidecars.append(gpus.trials(urls[:1], folder / f"{run}-gpus", options.seconds))
+    return trials, starts, sidecars
 
 
 def _ratios(trials: Trials) -> Iterator[str]:
@@ -98,6 +102,14 @@ def _starts(starts: Sequence[Start]) -> Iterator[str]:
     yield "the agent with one engine"
     yield f"  exec to first complete /metrics, s  {_median([start.seconds for start in starts], '{:.2f}')}"
     yield f"  resident memory, MB                 {_median([start.resident_bytes / 1e6 for start in starts], '{:.0f}')}"
+
+
+def _sidecars(runs: Sequence[dict[str, Sidecar]]) -> Iterator[str]:
+    yield f"{'the agent at 1 s':<24} {'of a core, %':<20} resident memory, MB"
+    for name in runs[0]:
+        cores = _median([100 * run[name].cores for run in runs], "{:.2f}")
+        memory = _median([run[name].resident_bytes / 1e6 for run in runs], "{:.0f}")
+        yield f"  {name:<22} {cores:<20} {memory}"
 
 
 def _median(values: Sequence[float], form: str) -> str:
