@@ -85,6 +85,19 @@ def test_a_server_that_works_teaches_no_floor():
     assert follower.meter.joules.floors() == {}
 
 
+def test_a_gpu_that_does_nothing_rests_though_others_of_its_workload_work():
+    """Two engines, of which one waits: its GPU is measured to do nothing, which teaches that GPU's floor alone."""
+    follower = Follower(watch("e", "f", uuids="ab"), interval=1.0)
+    for n in range(6):
+        gpus = (
+            Gpu("a", 0, power_watts=300.0, utilization_ratio=0.9),
+            Gpu("b", 1, power_watts=80.0, utilization_ratio=0.0),
+        )
+        both = page(T + n, running=3), page(T + n, engine="f")
+        follower.at(T + n, GpuReading("nvml", T + n, gpus=gpus), *both)
+    assert follower.meter.joules.floors() == {"b": 80.0}
+
+
 def test_idle_is_never_more_than_there_was():
     """A floor above what was drawn leaves nothing active, and nothing negative."""
     follower = told(gpu(T, energy_joules=0.0), gpu(T + 10, energy_joules=50.0), assumed=Assumed(idle_watts=70.0))

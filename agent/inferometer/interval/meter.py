@@ -205,12 +205,15 @@ class Meter:
         self.joules.read(reading, self._watches(), self._rests, self._assumed, self._interval)
 
     def _rests(self, watch: Watch, gpu: Gpu | None = None) -> bool:
-        """Whether a workload leaves a GPU, or all of its own, with nothing to do."""
-        if watch.engines:
-            engines = [self._engines[member.engine] for member in watch.engines]
-            return all(e.up and e.label == "idle" and e.state is not None and e.state.pulse.at_rest for e in engines)
+        """Whether a workload leaves a GPU, or all of its own, with nothing to do.
+
+        Its engines are up, and say so; or the GPU itself is measured to do nothing, whatever its engines' others do.
+        """
+        engines = [self._engines[member.engine] for member in watch.engines]
+        if engines and all(e.up and e.label == "idle" and e.state and e.state.pulse.at_rest for e in engines):
+            return True
         held = [gpu] if gpu is not None else [self._gpus[hold.gpu] for hold in watch.holds if hold.gpu in self._gpus]
-        return all(map(rests, held))
+        return all(e.up for e in engines) and all(map(rests, held)) and bool(held or not engines)
 
     def _cut(self, engine: _Engine) -> None:
         """From now on the engine holds more or fewer GPUs: what it held until now is settled as it was."""
