@@ -19,8 +19,8 @@ from bench.gpu.page import Page
 from bench.gpu.workload import Phase
 
 _IDLE_SECONDS = 10.0
-_LATE_SECONDS = 0.75  # the agent's newest reading is as old as its interval, and that was settled a moment ago
-_LEAST_TOLERANCE = 0.01
+_OLDEST_SECONDS = 1.6  # what the agent settled up to: three of its intervals at most
+_BETWEEN_SAMPLES_SECONDS = 0.004  # a counter that moves all the time moves on while we look away
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     (options.out / "report.json").write_text(json.dumps(_plain(report), indent=1) + "\n", encoding="utf-8")
     wrong = [phase for phase in phases if not _agrees(phase, idle)]
     for phase in wrong:
-        _say(f"WRONG: {phase.shape.name}, batch {phase.shape.batch}: {phase.difference_joules:+.1f} J by the agent")
+        _say(f"WRONG: the agent's figures of {phase.shape.name}, batch {phase.shape.batch}")
     return 1 if wrong else 0
 
 
@@ -95,7 +95,7 @@ def _work(card: Card, options: argparse.Namespace) -> list[Phase]:
     found = []
     with contextlib.ExitStack() as stack:
         page = stack.enter_context(Page())
-        agent = stack.enter_context(metering.Agent(python, page.url, options.out)) if python else None
+        agent = stack.enter_context(metering.Agent(python, page.url, card.uuid, options.out)) if python else None
         if python:
             stack.enter_context(metering.recording(python, page.url, options.out / "recording"))
         _say(_HEAD)
@@ -123,18 +123,17 @@ def _model(*, pretend: bool) -> Model | None:
         return None
 
 
-_HEAD = (
-    f"{'work':<14} {'batch':>5} {'tokens/s':>10} {'W':>7} {'counter/power':>13} {'J/token':>9}   agent, rests included"
-)
+_HEAD = f"{'work':<14} {'batch':>5} {'tokens/s':>10} {'W':>7} {'counter/power':>13} {'J/token':>9}   agent"
 
 
 def _row(phase: Phase) -> str:
     work = phase.working
     agents = "-"
-    if phase.agent_joules is not None and phase.agent_tokens:
-        share = phase.difference_joules / phase.counter_joules
-        agents = f"{phase.agent_joules:.1f} J, {phase.difference_joules:+.1f} J ({share:+.2%}); "
-        agents += f"{phase.agent_tokens - phase.tokens:+.0f} tokens"
+    if phase.agent is not None:
+        joules, tokens, counted, age = phase.agent
+        agents = (
+            f"{joules:.3f} J, {joules - counted:+.3f}; {tokens:.0f} tokens, {tokens - phase.tokens:+.0f}; {age:.1f} s"
+        )
     return (
         f"{phase.shape.name:<14} {phase.shape.batch:>5} {phase.tokens / work.seconds:>10,.0f} "
         f"{work.counter_joules / work.seconds:>7.1f} {work.ratio:>13.3f} {phase.joules_per_token:>9.4f}   {agents}"
@@ -151,12 +150,12 @@ def _plain(value: Any) -> Any:
 
 
 def _agrees(phase: Phase, idle: Comparison) -> bool:
-    """Every token, and every joule but those of the ends, where the two meters were not read at one instant."""
-    if phase.agent_joules is None:
+    """Every token, and every joule that the counter rose by between two readings a moment before we asked."""
+    if phase.agent is None:
         return True
-    ends = _LATE_SECONDS * max(idle.counter_joules / idle.seconds, 1.0)
-    tolerance = ends + _LEAST_TOLERANCE * phase.counter_joules
-    return phase.agent_tokens == phase.tokens and abs(phase.difference_joules) <= tolerance
+    tolerance = 0.002 + _BETWEEN_SAMPLES_SECONDS * idle.counter_joules / idle.seconds
+    is_right = abs(phase.agent.joules - phase.agent.counter_joules) <= tolerance
+    return is_right and phase.agent.tokens == phase.tokens and phase.agent.age_seconds <= _OLDEST_SECONDS
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from typing import NamedTuple, Self
@@ -26,7 +27,7 @@ class Comparison(NamedTuple):
 
 
 class Watch:
-    """Samples counter and power as often as it can for as long as the block lasts; ``comparison`` afterwards."""
+    """Samples counter and power as often as it can for as long as the block lasts."""
 
     def __init__(self, card: Card, every_seconds: float = 0.002) -> None:
         self._card, self._every = card, every_seconds
@@ -44,15 +45,22 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def comparison(self) -> Comparison:
-        """Over all samples: power by trapezoids, and the median time between two moves of the counter."""
-        first, last = self._samples[0], self._samples[-1]
-        pairs = list(itertools.pairwise(self._samples))
+    def comparison(self, since: float = -math.inf, until: float = math.inf) -> Comparison:
+        """Between two times (monotonic): power by trapezoids, and the median time between two moves of the counter."""
+        samples = [sample for sample in self._samples if since <= sample[0] <= until]
+        first, last = samples[0], samples[-1]
+        pairs = list(itertools.pairwise(samples))
         power = sum((b[0] - a[0]) * (a[2] + b[2]) / 2 for a, b in pairs)
         moves = [b[0] for a, b in pairs if b[1] != a[1]]
         ticks = [after - before for before, after in itertools.pairwise(moves)]
         tick = percentile(ticks, 0.5) if ticks else float("nan")
         return Comparison(last[0] - first[0], last[1] - first[1], power, tick)
+
+    def nearest(self, joules: float, until: float) -> tuple[float, float]:
+        """When the counter, up to a time, last stood closest to a value, and where it stood then."""
+        at, stood, _ = min((sample for sample in self._samples if sample[0] <= until),
+                           key=lambda sample: (abs(sample[1] - joules), -sample[0]))  # fmt: skip
+        return at, stood
 
     def _sample(self) -> None:
         while not self._ended.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -20,10 +21,12 @@ _NEEDS = "import aiohttp, msgspec, prometheus_client, pynvml, yaml, inferometer"
 
 
 class Totals(NamedTuple):
-    """What the agent has settled so far, of all workloads together."""
+    """What the agent has settled so far, of all workloads; ``counter`` is the reading that it settled up to."""
 
     joules: float
     tokens: float
+    counter: float
+    at: float
 
 
 def interpreter() -> str:
@@ -37,11 +40,12 @@ def interpreter() -> str:
 
 
 class Agent:
-    """``inferometer run`` on one page and all GPUs, for as long as the block lasts."""
+    """``inferometer run`` on one page and one GPU, for as long as the block lasts."""
 
-    def __init__(self, python: str, page: str, folder: Path) -> None:
-        self._log = folder / "agent.log"
-        flags = ["--engine.url", page, "--gpus", "all", "--interval", f"{_INTERVAL_SECONDS}s"]
+    def __init__(self, python: str, page: str, uuid: str, folder: Path) -> None:
+        self._log, self._uuid = folder / "agent.log", uuid
+        self._first = math.inf  # what the counter showed when it was first read
+        flags = ["--engine.url", page, "--gpus", uuid, "--interval", f"{_INTERVAL_SECONDS}s"]
         more = ["--web.listen-address", "127.0.0.1:0", "--storage.path", str(folder / "ledger")]
         self._command = [python, "-m", "inferometer", "run", *flags, *more]
 
@@ -59,10 +63,19 @@ class Agent:
 
     def totals(self) -> Totals:
         """Once it has settled what it was told until now: three intervals later."""
-        time.sleep(3 * _INTERVAL_SECONDS)
-        page = self._page()
+        end = time.monotonic() + 3 * _INTERVAL_SECONDS
+        while time.monotonic() < end:
+            totals = self._look()
+            time.sleep(0.02)
+        return totals
+
+    def _look(self) -> Totals:
+        """What it settled is the counter's rise since its first reading: what is read and not settled yet comes off."""
+        at, page = time.monotonic(), self._page()
         joules = _sum(page, "inferometer_energy_joules_total", 'component="gpu"')
-        return Totals(joules, _sum(page, "inferometer_tokens_total"))
+        read = _sum(page, "inferometer_gpu_energy_joules_total", f'gpu="{self._uuid}"')
+        self._first = min(self._first, read - joules)
+        return Totals(joules, _sum(page, "inferometer_tokens_total"), self._first + joules, at)
 
     def _listening(self) -> str:
         found = [word for word in self._log.read_text().split() if word.startswith("listen=")]

@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 from bench.gpu.counter import Comparison, Watch
-from bench.gpu.metering import Agent
+from bench.gpu.metering import Agent, Totals
 from bench.gpu.model import Model, Shape
 from bench.gpu.nvml import Card
 from bench.gpu.page import Page
@@ -19,45 +19,51 @@ SHAPES = tuple(
 )
 
 
+class Metered(NamedTuple):
+    """The agent's part of a phase, rests included: what it settled, and how far the counter rose meanwhile.
+
+    ``counter_joules``: between the values closest to those that the agent settled up to, which are so many seconds old.
+    """
+
+    joules: float
+    tokens: float
+    counter_joules: float
+    age_seconds: float
+
+
 class Phase(NamedTuple):
-    """One shape for some seconds. ``tokens`` and joules ``while working``; then both meters over the rests as well."""
+    """One shape for some seconds: the tokens that were made, the counter while they were, and what the agent says."""
 
     shape: Shape
     tokens: int
     working: Comparison
-    counter_joules: float
-    agent_joules: float | None = None
-    agent_tokens: float | None = None
+    agent: Metered | None
 
     @property
     def joules_per_token(self) -> float:
         """By the counter, while it worked."""
         return self.working.counter_joules / self.tokens
 
-    @property
-    def difference_joules(self) -> float:
-        """Agent less counter, over the same stretch."""
-        return 0.0 if self.agent_joules is None else self.agent_joules - self.counter_joules
-
 
 def phase(model: Model, shape: Shape, seconds: float, meters: tuple[Card, Page, Agent | None]) -> Phase:
     """Batches one after the other for so long, between two rests in which the agent settles."""
     card, page, agent = meters
-    before = agent.totals() if agent else None
-    joules, tokens = card.joules(), page.prompt_tokens + page.output_tokens
     with Watch(card) as watch:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        before = agent.totals() if agent else None
+        tokens, began = page.prompt_tokens + page.output_tokens, time.monotonic()
+        while time.monotonic() < began + seconds:
             _batch(model, shape, page)
-    after = agent.totals() if agent else None
-    return Phase(
-        shape,
-        page.prompt_tokens + page.output_tokens - tokens,
-        watch.comparison(),
-        card.joules() - joules,
-        after.joules - before.joules if after and before else None,
-        after.tokens - before.tokens if after and before else None,
-    )
+        ended = time.monotonic()
+        after = agent.totals() if agent else None
+    metered = _metered(watch, before, after) if before and after else None
+    made = page.prompt_tokens + page.output_tokens - tokens
+    return Phase(shape, made, watch.comparison(began, ended), metered)
+
+
+def _metered(watch: Watch, before: Totals, after: Totals) -> Metered:
+    (began, low), (ended, high) = (watch.nearest(totals.counter, totals.at) for totals in (before, after))
+    age = max(before.at - began, after.at - ended)
+    return Metered(after.joules - before.joules, after.tokens - before.tokens, high - low, age)
 
 
 def _batch(model: Model, shape: Shape, page: Page) -> None:
