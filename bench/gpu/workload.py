@@ -79,5 +79,9 @@ def _batch(model: Model, shape: Shape, page: Page) -> None:
             page.prefilled(shape.batch, shape.prompt, first)
 
     page.begin(shape.batch)
-    model.generate(shape, stepped)
+    try:
+        model.generate(shape, stepped)
+    except Exception:
+        page.begin(0)  # memory was too small for them
+        raise
     page.end(shape.batch, shape.output, first, time.monotonic() - began)
