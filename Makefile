@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: run test lint types check check-all bench docs tools clean
+.PHONY: run test lint types check check-all bench test-gpu docs tools clean
 
 run: $(READY)            ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -26,6 +26,9 @@ check-all: check         ## the long runs on top
 
 bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser
 	$(BIN)/python -m bench
+
+test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
+	$(PYTHON) -m bench.gpu
 
 docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.config.docs

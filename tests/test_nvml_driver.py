@@ -265,10 +265,12 @@ def test_instances_that_share_an_id_have_one_memory(driver):
     """Two compute instances of one GPU instance are one: its memory is counted once."""
     driver[0].mig = 1
     driver[0].partition(0, 2, 3, 40448)
-    driver[0].partition(1, 2, 3, 40448)
+    driver[0].partition(1, 2, 3, 40448, uuid=b"MIG-of-the-second")
     with Probe(driver) as probe:
         (instance,) = probe.gpu().instances
-    assert isinstance(instance, Instance)
+    assert instance == Instance(
+        "MIG-2-1", 2, "3g.40gb", 3, 4, memory_used_bytes=2**30, memory_total_bytes=40448 * 2**20
+    )
 
 
 def test_a_gpu_without_mig_is_asked_once(driver):
