@@ -243,7 +243,7 @@ def test_memory_by_pod_is_not_the_devices(order: tuple[int, ...]) -> None:
 def test_whole_device_beside_its_instances() -> None:
     """`-d g+i`: the device's row is no instance, and the instances' rows say nothing of its activity."""
     instances = [f'{H100},GPU_I_PROFILE="3g.40gb",GPU_I_ID="{k}",{HELD}' for k in (1, 2)]
-    whole = f'{H100},GPU_I_PROFILE="",GPU_I_ID=""'
+    whole = f'{H100},GPU_I_PROFILE="",GPU_I_ID="",namespace="prod",pod="one-of-them"'
     found = gpu(
         *(row("PROF_GR_ENGINE_ACTIVE", 0.2 * k, one) for k, one in enumerate(instances, 1)),
         row("PROF_GR_ENGINE_ACTIVE", 0.6, whole),
@@ -336,6 +336,12 @@ def test_an_xid_after_none() -> None:
     assert xids(newest(0), newest(48), missing, newest(48), blank, newest(48))[-1] == {"48": 1}
 
 
+def test_an_xid_of_an_instance_that_was_blank_for_a_moment() -> None:
+    both = newest(31, 43)
+    one = both.splitlines(keepends=True)[0]
+    assert xids(newest(0, 0), both, one, both)[-1] == {"31": 1, "43": 1}
+
+
 def test_an_xid_on_every_instance_is_one_error() -> None:
     """Instances repeat an error of their device; an error of one of them is that one's."""
     found = xids(newest(0, 0, 0), newest(79, 79, 79), newest(79, 31, 79), newest(79, 31, 31))
@@ -353,6 +359,12 @@ def test_a_window_of_xids_is_no_counter() -> None:
         {"13": 1, "79": 1},
         {"13": 1, "79": 3},
     ]
+
+
+def test_a_window_beside_the_gauge() -> None:
+    """What a window shows when it is switched on happened earlier; from then on it alone is read."""
+    pages = [newest(13), newest(13) + window(x13=2), newest(0) + window(x13=2, x48=1), newest(79) + window(x48=1)]
+    assert xids(*pages) == [{"13": 0}, {"13": 0}, {"13": 0, "48": 1}, {"13": 0, "48": 1}]
 
 
 # -- pages that stand still -----------------------------------------------------------------------
@@ -465,6 +477,7 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
         ("a model of tomorrow", "7g.900gb", (7, 8)),
         ("a model of tomorrow", "2g.200gb", (2, 2)),
         ("NVIDIA H100 80GB HBM3", "", (0, 0)),
+        ("NVIDIA B200", "1g.5gb", (1, 1)),
     ],
 )
 def test_slices_of_profiles(model: str, profile: str, expected: tuple[int, int]) -> None:

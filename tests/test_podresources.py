@@ -110,6 +110,12 @@ def test_a_node_without_pods(path):
     assert (found.error, found.pods) == ("", {})
 
 
+def test_a_long_answer(path):
+    """A node may have more to tell than gRPC takes unasked."""
+    found = asked(path, Kubelet(listing(pod("x" * (5 << 20), {GPU: ["GPU-0"]}))))
+    assert (found.error, len(found.pods["GPU-0"][0].name)) == ("", 5 << 20)
+
+
 # -- changes --------------------------------------------------------------------------------------
 
 
@@ -152,6 +158,20 @@ def test_a_kubelet_that_restarts_is_read_at_once(path):
         {"GPU-0": ["c"]},
         "no_socket",
     ]
+
+
+def test_a_kubelet_that_comes_back_to_a_dead_socket_is_read_at_once(path):
+    """GRPC waits longer after each refusal, of which a new connection is not to know."""
+
+    async def story():
+        kubelets = source(path)
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+        refused = [(await kubelets.read()).error for _ in range(3)]
+        async with Kubelet(listing(pod("a", {GPU: ["GPU-0"]}))).serving(path):
+            return refused, names(await kubelets.read())
+
+    assert asyncio.run(story()) == (["no_socket"] * 3, {"GPU-0": ["a"]})
 
 
 # -- failures -------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ CLIENT = {
     "intel-rapl:0:1": ("uncore", 2_000_000),
     "intel-rapl:0:2": ("dram", 3_000_000),
     "intel-rapl:1": ("psys", 9_000_000),
-    "intel-rapl-mmio:0": ("package-0", 5_000_001),
-    "intel-rapl-mmio:0:0": ("dram", 3_000_001),
+    "intel-rapl-mmio:0": ("package-0", 6_000_000),
+    "intel-rapl-mmio:0:0": ("dram", 4_000_000),
 }
 AMD = {
     "intel-rapl:0": ("package-0", 7_000_000),
@@ -67,7 +67,9 @@ def machine(root: Path, zones: dict[str, tuple[str, int]], largest: int | None =
 def joules(root: Path) -> dict[str, float]:
     reading = Rapl(root, clock=boottime).read()
     assert (reading.source, reading.error, reading.detail) == ("rapl", "", "")
-    return {domain.name: domain.energy_joules for domain in reading.domains}
+    found = {domain.name: domain.energy_joules for domain in reading.domains}
+    assert len(found) == len(reading.domains)
+    return found
 
 
 @pytest.mark.parametrize(

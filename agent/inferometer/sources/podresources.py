@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import stat
 from collections.abc import Callable
@@ -24,9 +23,7 @@ _LIST = "/v1.PodResourcesLister/List"
 _ALLOCATABLE = "/v1.PodResourcesLister/GetAllocatableResources"
 _OPTIONS = (
     ("grpc.default_authority", "localhost"),  # the kubelet's server refuses the escaped path that some releases send
-    ("grpc.use_local_subchannel_pool", 1),  # no other channel's back-off: a kubelet that is back is to be read at once
     ("grpc.max_receive_message_length", 16 << 20),  # what the kubelet itself allows
-    ("grpc.enable_http_proxy", 0),
 )
 
 
@@ -85,7 +82,6 @@ class PodResources:
 
 
 def _import() -> Any:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what fails is in the reading; it is not to be on stderr as well
     import grpc  # noqa: PLC0415 - an extra
     import grpc.aio  # noqa: PLC0415
 
