@@ -42,6 +42,7 @@ class Agent:
         self._load, self._environ = load, environ
         self._config = load()
         self._clock = Clock()
+        _check_cluster(self._config, environ)
         self._plan: Plan = plan(self._config, (), environ)
         self._reload_ok = True
         self._published_at = self._clock.at()
@@ -55,7 +56,7 @@ class Agent:
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
             self._nvml = NvmlSource(Nvml(self._clock.at, nvml_library))
-        self._readers = Readers(self._clock, self._nvml)
+        self._readers = Readers(self._clock, self._nvml, environ)
         self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself)
 
     async def run(self, stop: asyncio.Event, started: Callable[[str], None] = lambda _: None) -> None:
@@ -118,6 +119,7 @@ class Agent:
         try:
             settings = self._load()
             _check_fixed(self._config, settings)
+            _check_cluster(settings, self._environ)
             self._follow(self._inventory.reload(settings))
         except InferometerError as error:
             self._reload_ok = False
@@ -171,7 +173,9 @@ class Agent:
                     self._see([await self._nvml.read()])
 
     def _share_out(self, new: Plan) -> None:
-        """Who holds what has changed; all else stays."""
+        """Who holds what, or which pods serve, has changed; all else stays."""
+        if new.targets != self._plan.targets:
+            self._readers.follow(new)
         self._plan = new
         self._policies |= new.policies
         self._meter.watch(new.watches, new.config.interval, new.assumed)
@@ -218,3 +222,11 @@ def _check_fixed(running: Config, wanted: Config) -> None:
     faults = [f"{key}: stays {was} while the agent runs; restart it" for key, (was, new) in fixed.items() if was != new]
     if faults:
         raise ConfigError(faults)
+
+
+def _check_cluster(settings: Config, environ: Mapping[str, str]) -> None:
+    """ConfigError where pods are to be found and there is no cluster to ask."""
+    if settings.kubernetes is not None:
+        from inferometer.app.cluster import cluster_of  # noqa: PLC0415 - only those who look for pods carry it
+
+        cluster_of(settings.kubernetes, environ)

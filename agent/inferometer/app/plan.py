@@ -15,7 +15,7 @@ from inferometer.app.hints import hints, not_yet
 from inferometer.app.holdings import UNATTRIBUTED, Ownership, ownership
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
-from inferometer.interval import Assumed, Hold, Watch, Watched
+from inferometer.interval import Assumed, Watch, Watched
 from inferometer.model import Gpu, Holdings
 from inferometer.sources import public_url
 from inferometer.sources.scrape import Target
@@ -40,34 +40,38 @@ class Plan(Struct, frozen=True):
     hints: tuple[str, ...]
 
 
-def plan(
+def plan(  # noqa: PLR0913, PLR0917 - all that a plan follows from
     settings: Config,
     gpus: tuple[Gpu, ...],
     environ: Mapping[str, str],
     known: Mapping[str, tuple[Adapter, ...]] | None = None,
     kubelet: Holdings | None = None,
+    since: Mapping[str, float] | None = None,
 ) -> Plan:
     """Lay out the parts. ``gpus``: all that any source has shown so far; ``environ`` tells where we run.
+
+    ``since``: by engine that was found, the steady time since when it could not have come unseen.
 
     ``known``: the adapters by engine where they stay as they are; without them they are read, and ConfigError says
     what is wrong with them.
     """
     engines = [engine for workload in settings.workloads for engine in workload.engines]
     if known is None:
-        known = {name_of(url): found for url, found in candidates(settings).items()}
-    targets = {name_of(engine.url): _target(settings, engine, known[name_of(engine.url)]) for engine in engines}
+        found = candidates(settings)
+        known = {label(engine): found[engine.url] for engine in engines}
+    targets = {label(engine): _target(settings, engine, known[label(engine)]) for engine in engines}
     owned = ownership(settings, gpus, environ, kubelet)
     policies = {workload.name: _policy(settings, workload) for workload in settings.workloads}
     return Plan(
         config=settings,
-        watches=_watches(settings, targets, owned),
+        watches=_watches(settings, targets, owned, since or {}),
         policies=policies | {UNATTRIBUTED: _nobody(settings)},
         assumed=Assumed(settings.gpu.idle_watts, settings.host.watts if settings.host is not None else None),
         targets=targets,
         exporter=_exporter(settings),
         adapters=known,
         tenants={
-            name_of(engine.url): Tenants(engine.tenant.label, engine.tenant.allow, engine.tenant.limit)
+            label(engine): Tenants(engine.tenant.label, engine.tenant.allow, engine.tenant.limit)
             for engine in engines
             if engine.tenant is not None
         },
@@ -77,6 +81,11 @@ def plan(
             *not_yet(settings),
         ),
     )
+
+
+def label(engine: Engine) -> str:
+    """An engine's label: its own name, else what its address says."""
+    return engine.name or name_of(engine.url)
 
 
 def name_of(url: str) -> str:
@@ -91,7 +100,7 @@ def name_of(url: str) -> str:
 def _target(settings: Config, engine: Engine, found: tuple[Adapter, ...]) -> Target:
     tls = engine.tls
     return Target(
-        name=name_of(engine.url),
+        name=label(engine),
         url=_page_of(engine, found),
         timeout_seconds=settings.scrape.timeout,
         max_page_bytes=settings.scrape.max_page_bytes,
@@ -138,26 +147,30 @@ def _policy(settings: Config, workload: Workload) -> Policy:
     )
 
 
-def _watch(workload: Workload, targets: Mapping[str, Target], held: float, holds: tuple[Hold, ...]) -> Watch:
+def _watch(workload: Workload, targets: Mapping[str, Target], owned: Ownership, since: Mapping[str, float]) -> Watch:
+    held, holds = owned.charged[workload.name], owned.holds[workload.name]
     given = sum(engine.gpus or 0 for engine in workload.engines) * workload.share
     workers = [engine for engine in workload.engines if engine.role != "frontend"]
     rest = [engine for engine in workers or workload.engines if engine.gpus is None]
     each = max(0.0, held - given) / len(rest) if rest else 0.0
     members = tuple(
         Watched(
-            engine=name_of(engine.url),
+            engine=label(engine),
             gpus=engine.gpus * workload.share if engine.gpus is not None else each if engine in rest else 0.0,
-            source=public_url(targets[name_of(engine.url)].url.removeprefix(_RECORDING)),
+            source=public_url(targets[label(engine)].url.removeprefix(_RECORDING)),
             role=engine.role,
+            since=since.get(label(engine)),
         )
         for engine in workload.engines
     )
     return Watch(workload.name, members, gpus=held, holds=holds)
 
 
-def _watches(settings: Config, targets: Mapping[str, Target], owned: Ownership) -> tuple[Watch, ...]:
+def _watches(
+    settings: Config, targets: Mapping[str, Target], owned: Ownership, since: Mapping[str, float]
+) -> tuple[Watch, ...]:
     """Every workload's, and one for what nobody holds."""
-    watches = [_watch(w, targets, owned.charged[w.name], owned.holds[w.name]) for w in settings.workloads]
+    watches = [_watch(w, targets, owned, since) for w in settings.workloads]
     if UNATTRIBUTED in owned.holds:
         watches.append(Watch(UNATTRIBUTED, (), owned.charged[UNATTRIBUTED], owned.holds[UNATTRIBUTED]))
     return tuple(watches)

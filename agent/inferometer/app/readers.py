@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
 
 import aiohttp
 
 from inferometer import adapters
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
-from inferometer.model import Batch, EngineSignal, GpuReading, Holdings, HostReading, Page, Sample, Signal
+from inferometer.model import Batch, EngineSignal, GpuReading, Holdings, HostReading, Page, Pods, Sample, Signal
 from inferometer.sources import SourceStats, poll
 from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.podresources import PodResources
@@ -21,6 +23,7 @@ from inferometer.sources.scrape import Scraper, Target
 _log = logging.getLogger(__name__)
 _Poll = tuple[Target | str, float, frozenset[str]]
 _Read = Callable[[], Awaitable[Sample | None]]
+_Run = Callable[[], Coroutine[Any, Any, None]]
 _REMEMBERED_TARGETS = 200
 _ALL: frozenset[str] = frozenset()  # no names to choose
 _ALLOTMENT_SECONDS = 5.0  # pods do not move faster
@@ -33,10 +36,10 @@ class Readers:
     ``follow`` may be called again with another plan; ``stop`` ends the stream.
     """
 
-    def __init__(self, clock: Clock, nvml: NvmlSource | None) -> None:
+    def __init__(self, clock: Clock, nvml: NvmlSource | None, environ: Mapping[str, str] | None = None) -> None:
         self.session: aiohttp.ClientSession | None = None
         self.stats = SourceStats()
-        self._clock, self._nvml = clock, nvml
+        self._clock, self._nvml, self._environ = clock, nvml, environ or {}
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self._translators: dict[str, adapters.Translator] = {}
         self._devices = adapters.Devices(adapters.dcgm())
@@ -57,16 +60,19 @@ class Readers:
             wanted = self._devices.wanted
             reads[plan.exporter, interval, wanted] = self._scraper(plan.exporter, wanted, len(plan.targets))
         reads |= self._of_the_machine(plan)
-        for key in self._tasks.keys() - reads.keys():
+        runs: dict[_Poll, _Run] = {
+            key: partial(poll, read, key[1], self._queue.put_nowait, self._clock.at) for key, read in reads.items()
+        }
+        runs |= self._of_the_cluster(plan)
+        for key in self._tasks.keys() - runs.keys():
             self._tasks.pop(key).cancel()
         self.stats.forget(self._translators.keys() - plan.targets.keys())
         targets = [*plan.targets.values(), *([plan.exporter] if plan.exporter is not None else ())]
         self.stats.urls.update({target.name: target.url for target in targets})
         self._keep_translators(plan)
-        for key, read in reads.items():
+        for key, run in runs.items():
             if key not in self._tasks:
-                polling = poll(read, key[1], self._queue.put_nowait, self._clock.at)
-                self._tasks[key] = asyncio.create_task(polling)
+                self._tasks[key] = asyncio.create_task(run())
 
     async def stop(self) -> None:
         """End the stream after what has been read already."""
@@ -92,7 +98,7 @@ class Readers:
         """Every sample in engine-neutral words; those of engines that are no longer followed are dropped."""
         signals: list[Signal] = []
         for sample in batch.samples:
-            if isinstance(sample, GpuReading | HostReading | Holdings):
+            if isinstance(sample, GpuReading | HostReading | Holdings | Pods):
                 self.stats.seen(sample, batch.wall)
                 signals.append(sample)
             elif isinstance(sample, Page) and self._exporter is not None and sample.source == self._exporter.name:
@@ -132,6 +138,17 @@ class Readers:
             kubelet = PodResources(socket, self._clock.at)
             reads["kubelet", max(interval, _ALLOTMENT_SECONDS), frozenset({socket})] = kubelet.read
         return reads
+
+    def _of_the_cluster(self, plan: Plan) -> dict[_Poll, _Run]:
+        """The pods that serve, where they are to be found; their watch has a pace of its own."""
+        settings = plan.config.kubernetes
+        if settings is None:
+            return {}
+        from inferometer.app.cluster import pod_watch  # noqa: PLC0415 - only those who look for pods carry it
+
+        watch = pod_watch(settings, self._environ, self._clock.at)
+        key = ("kubernetes", 0.0, frozenset({repr(settings)}))
+        return {key: partial(watch.follow, self._queue.put_nowait)}
 
     def _scraper(self, target: Target, names: frozenset[str], targets: int) -> _Read:
         if self.session is None:

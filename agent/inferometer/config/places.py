@@ -16,6 +16,7 @@ _RECORDING = "recording:"
 FILE = Text("the path of a file")
 DIRECTORY = Text("the path of a directory")
 CURRENCY = Text("a currency of three capital letters, e.g. USD", r"[A-Z]{3}")
+NAMESPACE = Text("a namespace's name", r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 NAME = Text("a name of letters, digits and . _ - /", r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -59,6 +60,21 @@ class Url(Scalar, frozen=True):
 
     def _schema(self) -> Json:
         return {"type": "string", "pattern": "^(?:https?://|recording:)." if self.recordings else "^https?://."}
+
+
+class ApiUrl(Scalar, frozen=True):
+    """The address of a server, without a path."""
+
+    def _noun(self) -> str:
+        return "the URL of a server such as https://10.0.0.1:443"
+
+    def _read(self, text: str, node: Node) -> Any:
+        if not re.fullmatch(r"https?://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/?", text):
+            raise ValueError(self.refusal(node))
+        return text.rstrip("/")
+
+    def _schema(self) -> Json:
+        return {"type": "string", "pattern": "^https?://."}
 
 
 class GpuId(Scalar, frozen=True):

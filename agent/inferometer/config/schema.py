@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Struct
 
 from inferometer.config.kinds import Choice, Duration, Number, Zone
-from inferometer.config.places import CURRENCY, DIRECTORY, FILE, NAME, Address, Clock, GpuId, Url
+from inferometer.config.places import CURRENCY, DIRECTORY, FILE, NAME, NAMESPACE, Address, ApiUrl, Clock, GpuId, Url
 from inferometer.config.presets import PRESETS
 from inferometer.model import SLOS
 
@@ -52,6 +52,7 @@ class Engine(Struct, frozen=True):
     url: Annotated[
         str, Url(recordings=True), "Its metrics page (`/metrics` is added to a bare server), or a recording's"
     ]
+    name: Annotated[str | None, NAME, "Value of the label `engine`; left out, host and port of the URL"] = None
     engine: Annotated[str, Choice(ENGINES), "What serves; `auto` recognises it by its page"] = "auto"
     adapter: Annotated[
         FilePath | None, "Your own adapter for a server that is not among these; relative to this file's folder"
@@ -232,6 +233,24 @@ class Water(Struct, frozen=True):
     liters_per_kwh: Annotated[Amount, "Liters per kWh of IT equipment (WUE)"]
 
 
+class Kubernetes(Struct, frozen=True):
+    """Finds engines by their pods, as their annotations say. The key's presence turns it on.
+
+    A workload that is called as the pods' is (`namespace/name`) gets them, and its own price, SLOs and budget hold.
+    """
+
+    namespaces: Annotated[tuple[Annotated[str, NAMESPACE], ...], "Where to look; left out, in all namespaces"] = ()
+    node: Annotated[
+        str,
+        "The node whose pods are read, e.g. `$(NODE_NAME)`; left out, every node's, with as many GPUs as they ask for",
+    ] = ""
+    api_url: Annotated[
+        Annotated[str, ApiUrl()] | None, "The API server; left out, that of the cluster that the agent runs in"
+    ] = None
+    token_file: Annotated[FilePath | None, "Its bearer token; left out, the service account's"] = None
+    ca_file: Annotated[FilePath | None, "Its certificate authority; left out, the cluster's"] = None
+
+
 class Otlp(Struct, frozen=True):
     """Receives request traces. The key's presence turns it on."""
 
@@ -283,6 +302,7 @@ class Config(Struct, frozen=True):
     host: Annotated[Host | None, "Energy of the machine beside its GPUs"] = None
     tokens: Annotated[Tokens, "How money is split over token types"] = Tokens()
     gpu: Annotated[Gpu, "Where GPU telemetry comes from"] = Gpu()
+    kubernetes: Annotated[Kubernetes | None, "Finds engines by their pods; the key's presence turns it on"] = None
     otlp: Annotated[Otlp | None, "Receives request traces; the key's presence turns it on"] = None
     scrape: Annotated[Scrape, "How pages are read"] = Scrape()
     web: Annotated[Web, "The agent's own pages"] = Web()

@@ -261,7 +261,7 @@ class Meter:
         if engine.away:
             self._come_back(engine, state, signal.at, None if born is None else born - self._ahead)
         before, was_running = state.read_at, state.running
-        reading = state.read(signal, self.watched_since[engine.watch.workload])
+        reading = state.read(signal, self._watched_since(engine))
         for model in state.models.keys() - engine.known_models:  # opens its accounts at zero
             engine.known_models.add(model)
             reading.models.setdefault(model, _unmoved(model, signal))
@@ -273,6 +273,11 @@ class Meter:
         interval.resets, interval.strata = reading.resets, reading.strata
         interval.models, interval.phases, interval.tenants = reading.models, reading.phases, reading.tenants
         self._done.append(interval)
+
+    def _watched_since(self, engine: _Engine) -> float:
+        """Unix time since when tokens of this engine cannot have been anybody else's to count."""
+        since, looked = self.watched_since[engine.watch.workload], engine.watched.since
+        return since if looked is None else min(since, looked + self._ahead)
 
     def _label(self, reading: Reading, gap: float, *, running: bool) -> str:
         if gap > 2 * self._interval:

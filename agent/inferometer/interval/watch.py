@@ -12,12 +12,14 @@ class Watched(Struct, frozen=True):
 
     ``source``: the name under which its page is read, as ``inferometer_source_up`` has it.
     ``role``: both, prefill, decode or frontend: in disaggregated serving several pages show the same tokens.
+    ``since``: steady time since when it could not have come unseen; None: since its workload has been watched.
     """
 
     engine: str
     gpus: float = 0.0
     source: str = ""
     role: str = "both"
+    since: float | None = None
 
 
 class Hold(Struct, frozen=True):

@@ -8,6 +8,7 @@ Units everywhere: seconds, joules, watts, bytes, tokens, money in the ledger's o
 from inferometer.model.entries import Entry
 from inferometer.model.gpus import Domain, Gpu, GpuReading, Holdings, HostReading, Instance, Pod
 from inferometer.model.intervals import Energy, Interval, ModelChange, Stratum
+from inferometer.model.pods import Pods, Role, ServingPod
 from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
@@ -57,9 +58,12 @@ __all__ = [
     "ModelChange",
     "Page",
     "Pod",
+    "Pods",
     "Request",
+    "Role",
     "Sample",
     "Series",
+    "ServingPod",
     "Signal",
     "Snapshot",
     "SourceView",

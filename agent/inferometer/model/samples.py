@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from inferometer.model.gpus import GpuReading, Holdings, HostReading
+from inferometer.model.pods import Pods
 from inferometer.model.requests import Export
 from inferometer.model.words import Labels
 
@@ -28,7 +29,7 @@ class Page(Struct, frozen=True):
     detail: str = ""
 
 
-Sample = Page | GpuReading | HostReading | Holdings | Export
+Sample = Page | GpuReading | HostReading | Holdings | Pods | Export
 
 
 class Batch(Struct, frozen=True):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from inferometer.model.gpus import GpuReading, Holdings, HostReading
+from inferometer.model.pods import Pods
 from inferometer.model.requests import Traced
 
 
@@ -76,4 +77,4 @@ class EngineSignal(Struct, frozen=True):
     traits: Traits = Traits()
 
 
-Signal = EngineSignal | GpuReading | HostReading | Holdings | Traced
+Signal = EngineSignal | GpuReading | HostReading | Holdings | Pods | Traced
