@@ -77,7 +77,8 @@ class Discovery:
             replace(workload, engines=(*workload.engines, *found.pop(workload.name, ())))
             for workload in settings.workloads
         ]
-        new = [Workload(name=name, engines=tuple(engines)) for name, engines in found.items()]
+        price = "default" if "default" in settings.prices else None
+        new = [Workload(name=name, engines=tuple(engines), price=price) for name, engines in found.items()]
         return replace(settings, workloads=(*known, *new))
 
     def engines_since(self) -> dict[str, float]:
