@@ -32,6 +32,7 @@ ENGINE_URL = Flag("engine.url", "URL", "metrics page of an engine", repeatable=T
 WORKLOAD = Flag("workload", "NAME", "name of the one workload that flags describe (default: default)", ("name",))
 GPUS = Flag("gpus", "auto|all|none|N|UUID,…", "GPUs of every workload (default: auto)", ("gpus",))
 PRICE = Flag("price.gpu-hour", "MONEY", "price of one GPU-hour; sets prices.default", ("prices", "default"))
+GPU_SOURCES = Flag("gpu.sources", "nvml,dcgm", "where GPU telemetry comes from (default: nvml)", ("gpu", "sources"))
 SLOS = (
     Flag("slo.ttft", "DURATION", "limit of the time to first token, e.g. 500ms", ("slo", "ttft")),
     Flag("slo.tpot", "DURATION", "limit of the time per output token, e.g. 50ms", ("slo", "tpot")),
@@ -46,6 +47,8 @@ GENERAL = (
     Flag(
         "storage.path", "DIR", "directory of the ledger (default: none, totals are kept in memory)", ("storage", "path")
     ),
+    GPU_SOURCES,
+    Flag("gpu.dcgm-url", "URL", "page of dcgm-exporter, for the source dcgm", ("gpu", "dcgm_url")),
     Flag("log.level", "LEVEL", "debug, info, warning or error (default: info)", ("log", "level")),
     Flag("log.format", "FORMAT", "logfmt or json (default: logfmt)", ("log", "format")),
 )
@@ -92,6 +95,8 @@ def _node(flag: Flag, given: Given, origin: Origin) -> Node:
         urls = _words(given) if isinstance(given, str) else given
         return Node([Node({"url": Node(url, origin)}, origin) for url in urls], origin)
     text = given if isinstance(given, str) else given[-1]
+    if flag is GPU_SOURCES:
+        return Node([Node(word, origin) for word in _words(text)], origin)
     if flag is GPUS and ("," in text or text.startswith(("GPU-", "MIG-"))):
         return Node([Node(word, origin) for word in _words(text)], origin)
     return Node(text, origin)

@@ -1,6 +1,6 @@
 """Which pods serve, from the API server: one list and then a watch for each namespace, for as long as the agent runs.
 
-Spoken here over aiohttp, which is there anyway: docs/decisions/007 has what the clients for it weigh.
+Spoken here over aiohttp, which is there anyway: docs/decisions/011 has what the clients for it weigh.
 """
 
 from __future__ import annotations
