@@ -1,0 +1,316 @@
+"""The charts as Helm renders them: valid on every Kubernetes they claim, closed against typing errors, hardened."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import build
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import CI, HELM
+from helm_python.chart import Chart, lint
+from inferometer import config
+
+CRDS = {crd["kind"]: crd["schema"] for crd in (json.loads(path.read_text()) for path in HELM.glob("tests/crds/*.json"))}
+VERSIONS = ("1.29", "1.33", kubernetes_validate.latest_version())
+NEWER = {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}  # 1.36, and off by default
+
+
+def closed(schema):
+    """As an API server prunes: a key that the schema does not know is a mistake."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(value) for key, value in schema.items()}
+    if "properties" in made and "additionalProperties" not in made:
+        made["additionalProperties"] = False
+    if isinstance(made.get("pattern"), str):
+        made["pattern"] = made["pattern"].replace("^(?i)", "(?i)^")  # Go's way to write it
+    if made.pop("x-kubernetes-int-or-string", False):
+        made.pop("anyOf", None)
+        made["type"] = ["integer", "string"]
+    return made
+
+
+def one(objects, kind, name=""):
+    (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"].endswith(name)]
+    return found
+
+
+def pods(objects):
+    """The spec of every pod and pod template."""
+    for found in objects:
+        if found["kind"] == "Pod":
+            yield found["spec"]
+        elif found["kind"] in {"DaemonSet", "Deployment"}:
+            yield found["spec"]["template"]["spec"]
+
+
+# -- valid
+
+
+def test_helm_finds_nothing_to_complain_about():
+    for chart in (build.CHART, build.LIBRARY):
+        found = lint(chart, strict=True)
+        assert not [m for m in found.get("messages", []) if "ERROR" in str(m) or "WARNING" in str(m)], found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_valid(installed, version):
+    for found in installed:
+        kind = found["kind"]
+        if kind in CRDS:
+            schema = closed(CRDS[kind])
+            schema["properties"]["metadata"] = {"type": "object"}
+            jsonschema.validate(found, schema)
+        elif kind not in NEWER or version not in {"1.29", "1.33"}:
+            kubernetes_validate.validate(found, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [
+        ("PodMonitor", lambda o: o["spec"]["podMetricsEndpoints"][0].update(portt="http")),
+        ("PodMonitor", lambda o: o["spec"]["podMetricsEndpoints"][0].update(interval=15)),
+        ("PrometheusRule", lambda o: o["spec"]["groups"][0]["rules"][0].update(expression="1")),
+    ],
+)
+def test_the_check_of_operator_objects_sees_a_typing_error(render, kind, spoil):
+    objects, _ = render(yaml.safe_load((build.CHART / "ci/daemonset-values.yaml").read_text()))
+    found = next(o for o in objects if o["kind"] == kind)
+    spoil(found)
+    schema = closed(CRDS[kind])
+    schema["properties"]["metadata"] = {"type": "object"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, schema)
+
+
+def test_names_are_unique(installed):
+    names = [(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in installed]
+    assert len(names) == len(set(names))
+
+
+def test_no_configmap_is_too_large(installed):
+    """No more than etcd takes: 1 MiB."""
+    assert all(len(json.dumps(o)) < 900_000 for o in installed if o["kind"] == "ConfigMap")
+
+
+def test_the_agent_takes_every_configuration(installed, tmp_path):
+    """As its own ``check`` reads it."""
+    file = tmp_path / "inferometer.yaml"
+    for found in installed:
+        if found["kind"] == "ConfigMap" and "inferometer.yaml" in found.get("data", ()):
+            file.write_text(found["data"]["inferometer.yaml"])
+            settings = config.load(str(file), {}, {"NODE_NAME": "n1", "NODE_IP": "10.0.0.1"})
+            assert settings.web.listen_address == ":10110"
+
+
+# -- hardened
+
+
+def test_pods_are_restricted(installed):
+    """Pod Security Standard `restricted`, but for what asking the kubelet needs: root and two folders of the node."""
+    for spec in pods(installed):
+        (container,) = spec["containers"]
+        security = container["securityContext"]
+        asks_kubelet = any("pod-resources" in volume["name"] for volume in spec.get("volumes", []))
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["securityContext"]["runAsNonRoot"] is not asks_kubelet
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert not any("nvidia.com" in key for key in container["resources"]["limits"])
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_a_token_is_there_only_where_pods_are_looked_for(render):
+    for enabled in (True, False):
+        objects, _ = render({"discovery": {"enabled": enabled}})
+        assert one(objects, "DaemonSet")["spec"]["template"]["spec"]["automountServiceAccountToken"] is enabled
+        assert one(objects, "ServiceAccount")["automountServiceAccountToken"] is False
+        assert any(o["kind"] == "ClusterRole" for o in objects) is enabled
+
+
+def test_the_role_may_list_and_watch_pods_and_nothing_else(installed):
+    for found in installed:
+        if found["kind"] in {"Role", "ClusterRole"}:
+            assert found["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
+
+
+def test_roles_go_where_pods_are_looked_for(render):
+    objects, _ = render({"discovery": {"namespaces": ["x", "y"]}})
+    assert not [o for o in objects if o["kind"].startswith("Cluster")]
+    assert [o["metadata"]["namespace"] for o in objects if o["kind"] == "Role"] == ["x", "y"]
+
+
+SKIPPED = {
+    "CKV_K8S_11": "no CPU limit: a throttled agent reads late",
+    "CKV_K8S_15": "tags are immutable: to pull Always would need the registry at each start",
+    "CKV_K8S_21": "the namespace is the release's; the test renders into one",
+    "CKV_K8S_38": "a token only where discovery is on",
+    "CKV_K8S_43": "image.digest is there; a chart cannot know the digest of its own release",
+    "CKV_K8S_8": "the pod of helm test lives for a second",
+    "CKV_K8S_9": "the pod of helm test lives for a second",
+    "CKV_K8S_23": "only with gpus.podResources: the kubelet answers root alone",
+    "CKV_K8S_40": "only with gpus.podResources: the kubelet answers root alone",
+    "CKV2_K8S_6": "the pod of helm test is no part of the running system",
+    "CKV_K8S_31": "checked above: seccomp stands at the pod",
+    "CKV_K8S_29": "checked above: set at pod and container",
+}
+
+
+@pytest.mark.parametrize("file", CI, ids=lambda path: path.stem.removesuffix("-values"))
+def test_checkov_finds_nothing_that_is_not_meant(render, file, tmp_path):
+    checkov = os.environ.get("CHECKOV") or shutil.which("checkov")
+    if not checkov:
+        assert not os.environ.get("CI"), "checkov is missing: make check-charts installs it"
+        pytest.skip("checkov is missing: make check-charts installs it")
+    objects, _ = render(yaml.safe_load(file.read_text()))
+    rendered = tmp_path / "all.yaml"
+    rendered.write_text(yaml.safe_dump_all(o for o in objects if o["kind"] not in CRDS))
+    command = [checkov, "-f", rendered, "--framework", "kubernetes", "--skip-download", "--compact", "--quiet"]
+    said = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False).stdout
+    report = json.loads(said)
+    failed = {check["check_id"]: check["resource"] for check in report["results"]["failed_checks"]}
+    assert report["summary"]["passed"] > 30
+    assert not {check: where for check, where in failed.items() if check not in SKIPPED}
+
+
+# -- three ways to a sidecar, one container
+
+
+def literal(text):
+    """The value that a CEL expression of objects, lists, texts and numbers makes."""
+    text = re.sub(r"Object[\w.]*\{", "{", text)
+    text = re.sub(r"([{,] ?)([A-Za-z]\w*): ", r'\1"\2": ', text)
+    return json.loads(text)
+
+
+def test_three_ways_give_the_same_sidecar(render):
+    """Library chart, kustomize component and admission policy."""
+    for path, text in build.component().items():
+        assert path.read_text() == text, f"{path.name} is stale: python helm/build.py"
+        spec = yaml.safe_load(text)["spec"]["template"]["spec"]
+    library = yaml.safe_load(build.component()[build.KUSTOMIZE / "deployment.yaml"])["spec"]["template"]["spec"]
+    assert spec == library
+    objects, _ = render({"injector": {"enabled": True}})
+    variables = {v["name"]: v["expression"] for v in one(objects, "MutatingAdmissionPolicy")["spec"]["variables"]}
+    assert [literal(variables["container"])] == library["initContainers"]
+    assert [literal(variables["volume"])] == library["volumes"]
+
+
+def test_the_sidecar_is_a_native_one_and_asks_for_no_gpu():
+    spec = yaml.safe_load((build.KUSTOMIZE / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    (container,) = spec["initContainers"]
+    assert container["restartPolicy"] == "Always"
+    assert container["startupProbe"]["tcpSocket"] == {"port": "inferometer"}
+    assert "readinessProbe" not in container, "our health is not the server's"
+    assert "nvidia" not in json.dumps(container["resources"])
+    assert "NODE_NAME" not in [variable["name"] for variable in container["env"]], "it looks after its own pod alone"
+
+
+def test_nvml_in_a_sidecar_sees_the_driver_and_takes_no_gpu(render):
+    objects, _ = render({"injector": {"enabled": True, "sidecar": {"gpus": {"source": "nvml", "held": "GPU-1"}}}})
+    variables = {v["name"]: v["expression"] for v in one(objects, "MutatingAdmissionPolicy")["spec"]["variables"]}
+    container = literal(variables["container"])
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"} in container["env"]
+    assert "--gpus=GPU-1" in container["args"]
+    assert not any("gpu.sources" in argument for argument in container["args"])
+
+
+def test_kustomize_injects_into_a_chart_of_others(tmp_path):
+    """As a post-renderer: a third party's chart, rendered by Helm, of which one Deployment asks for the sidecar."""
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is missing")
+    Chart.create("server", tmp_path)
+    with Chart.load(tmp_path / "server") as chart:
+        texts = chart.render(name="demo", values={"serviceAccount": {"create": True}})
+    objects = [o for name, text in texts.items() if name.endswith(".yaml") for o in yaml.safe_load_all(text) if o]
+    one(objects, "Deployment")["metadata"]["labels"]["inferometer.dev/inject"] = "true"
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(objects))
+    shutil.copytree(build.KUSTOMIZE, tmp_path / "component")
+    (tmp_path / "kustomization.yaml").write_text("resources: [all.yaml]\ncomponents: [component]\n")
+    said = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=True).stdout
+    after = list(yaml.safe_load_all(said))
+    assert len(after) == len(objects)
+    (sidecar,) = one(after, "Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert sidecar["name"] == "inferometer"
+    unchanged = [o for o in objects if o["kind"] != "Deployment"]
+    assert all(o in after for o in unchanged)
+
+
+# -- wrong values
+
+WRONG = [
+    ({"mode": "sidecar"}, "mode"),
+    ({"modes": "daemonset"}, "modes"),
+    ({"image": {"tagg": "1"}}, "tagg"),
+    ({"image": {"digest": "latest"}}, "digest"),
+    ({"image": {"pullPolicy": "always"}}, "pullPolicy"),
+    ({"gpus": {"source": "cuda"}}, "source"),
+    ({"gpus": {"dcgmUrl": "10.0.0.1:9400"}}, "dcgmUrl"),
+    ({"gpus": {"podResources": "yes"}}, "podResources"),
+    ({"ledger": {"type": "disk"}}, "type"),
+    ({"ledger": {"size": "big"}}, "size"),
+    ({"ledger": {"hostPath": "var/lib"}}, "hostPath"),
+    ({"service": {"port": 70000}}, "port"),
+    ({"service": {"port": "10110"}}, "port"),
+    ({"discovery": {"namespaces": "llm"}}, "namespaces"),
+    ({"discovery": {"namespaces": ["Not_A_Name"]}}, "namespaces"),
+    ({"podMonitor": {"interval": 15}}, "interval"),
+    ({"podMonitor": {"enabled": "true"}}, "enabled"),
+    ({"existingSecrets": [{"name": "x"}]}, "mountPath"),
+    ({"imagePullSecrets": ["x"]}, "imagePullSecrets"),
+    ({"networkPolicy": {"enginePorts": ["http"]}}, "enginePorts"),
+    ({"injector": {"sidecar": {"port": 0}}}, "port"),
+    ({"injector": {"sidecar": {"slo": {"ttft": "500"}}}}, "ttft"),
+    ({"injector": {"sidecar": {"gpus": {"sorce": "dcgm"}}}}, "sorce"),
+    ({"terminationGracePeriodSeconds": -1}, "terminationGracePeriodSeconds"),
+    ({"mode": "deployment", "gpus": {"podResources": True}}, "gpus.podResources is for mode daemonset"),
+    ({"ledger": {"type": "claim"}}, "ledger.type claim is for mode deployment"),
+    ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "every series would be scraped twice"),
+]
+
+
+@pytest.mark.parametrize(("values", "named"), WRONG, ids=lambda value: json.dumps(value)[:60])
+def test_a_wrong_value_is_refused_by_name(render, values, named):
+    with pytest.raises(Exception, match=re.escape(named)) as refused:
+        render(values)
+    assert len(str(refused.value)) < 1500, "a person has to read it"
+
+
+# -- what a person reads
+
+
+def test_notes_tell_the_next_three_commands(render):
+    _, notes = render({})
+    assert [line[0] for line in notes.splitlines() if line[:1].isdigit()] == ["1", "2", "3"]
+    assert "kubectl -n monitoring port-forward svc/demo-inferometer 10110:10110" in notes
+    assert "config.prices.default.gpu_hour" in notes
+    _, priced = render({"config": {"prices": {"default": {"gpu_hour": 2.5}}}})
+    assert "helm test demo -n monitoring" in priced
+
+
+def test_dashboards_and_rules_arrive_unchanged(render):
+    """A legend such as {{model}} is Grafana's business, not Helm's."""
+    objects, _ = render({"dashboards": {"enabled": True}, "prometheusRule": {"enabled": True}})
+    shown = {key: text for o in objects if "dashboard" in o["metadata"]["name"] for key, text in o["data"].items()}
+    files = sorted((build.CHART / "files/dashboards").glob("*.json"))
+    assert {key: json.loads(text) for key, text in shown.items()} == {
+        f"inferometer-{path.name}": json.loads(path.read_text()) for path in files
+    }
+    rules = [o["spec"] for o in objects if o["kind"] == "PrometheusRule"]
+    assert rules == [yaml.safe_load(p.read_text()) for p in sorted((build.CHART / "files/rules").glob("*.yaml"))]
+
+
+def test_nothing_is_stale():
+    stale = [path for path, text in build.everything().items() if path.read_text() != text]
+    assert not stale, "python helm/build.py"
+    assert Path(build.__file__).exists()
