@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+CHARTS := .cache/charts
 
-.PHONY: run test lint types check check-all bench test-gpu docs tools clean
+.PHONY: run test lint types check check-all check-charts bench test-gpu docs charts image sbom tools clean
 
 run: $(READY)            ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -21,8 +22,11 @@ types: $(READY)
 
 check: lint types test   ## the gate: what CI runs
 
-check-all: check         ## the long runs on top
+check-all: check check-charts  ## the long runs on top
 	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
+
+check-charts: $(CHARTS)/.installed tools  ## the charts by Helm's own library, on three releases of Kubernetes, and by checkov
+	CHECKOV=$(CHARTS)/checkov/bin/checkov $(CHARTS)/bin/python -m pytest -c helm/tests/pytest.ini helm/tests
 
 bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser
 	$(BIN)/python -m bench
@@ -35,6 +39,9 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
 
+charts: $(CHARTS)/.installed  ## rewrite what follows from other files under helm/
+	$(CHARTS)/bin/python helm/build.py
+
 # Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
 	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
@@ -46,6 +53,13 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/tools/install-debian.sh "virtual environments" python3-venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(CHARTS)/.installed: helm/tests/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(CHARTS)
+	$(CHARTS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< --editable .
+	$(PYTHON) -m venv $(CHARTS)/checkov
+	$(CHARTS)/checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov
 	touch $@
 
 clean:

@@ -151,19 +151,18 @@ def test_roles_go_where_pods_are_looked_for(render):
 
 
 SKIPPED = {
-    "CKV_K8S_11": "no CPU limit: a throttled agent reads late",
-    "CKV_K8S_15": "tags are immutable: to pull Always would need the registry at each start",
-    "CKV_K8S_21": "the namespace is the release's; the test renders into one",
-    "CKV_K8S_38": "a token only where discovery is on",
-    "CKV_K8S_43": "image.digest is there; a chart cannot know the digest of its own release",
-    "CKV_K8S_8": "the pod of helm test lives for a second",
-    "CKV_K8S_9": "the pod of helm test lives for a second",
-    "CKV_K8S_23": "only with gpus.podResources: the kubelet answers root alone",
-    "CKV_K8S_40": "only with gpus.podResources: the kubelet answers root alone",
-    "CKV2_K8S_6": "the pod of helm test is no part of the running system",
-    "CKV_K8S_31": "checked above: seccomp stands at the pod",
-    "CKV_K8S_29": "checked above: set at pod and container",
+    "CKV_K8S_11": ("", "no CPU limit: a throttled agent reads late"),
+    "CKV_K8S_15": ("", "tags are immutable: to pull Always would need the registry at each start"),
+    "CKV_K8S_43": ("", "image.digest is there; a chart cannot know the digest of its own release"),
+    "CKV_K8S_38": ("DaemonSet.", "the token is there because discovery is on"),
+    "CKV_K8S_23": ("DaemonSet.", "gpus.podResources: the kubelet answers root alone"),
+    "CKV_K8S_40": ("DaemonSet.", "gpus.podResources: the kubelet answers root alone"),
+    "CKV_K8S_8": ("Pod.", "the pod of helm test lives for a second"),
+    "CKV_K8S_9": ("Pod.", "the pod of helm test lives for a second"),
+    "CKV2_K8S_6": ("Pod.", "the pod of helm test is no part of the running system"),
 }
+"""By check, what it may fail on and why that is meant."""
+ROOT = {"CKV_K8S_23", "CKV_K8S_40"}
 
 
 @pytest.mark.parametrize("file", CI, ids=lambda path: path.stem.removesuffix("-values"))
@@ -178,9 +177,12 @@ def test_checkov_finds_nothing_that_is_not_meant(render, file, tmp_path):
     command = [checkov, "-f", rendered, "--framework", "kubernetes", "--skip-download", "--compact", "--quiet"]
     said = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False).stdout
     report = json.loads(said)
-    failed = {check["check_id"]: check["resource"] for check in report["results"]["failed_checks"]}
-    assert report["summary"]["passed"] > 30
-    assert not {check: where for check, where in failed.items() if check not in SKIPPED}
+    assert report["summary"]["passed"] > 100
+    failed = [(check["check_id"], check["resource"]) for check in report["results"]["failed_checks"]]
+    if "nvml" not in file.name:
+        assert not ROOT & {check for check, _ in failed}
+    unmeant = [(c, where) for c, where in failed if c not in SKIPPED or not where.startswith(SKIPPED[c][0])]
+    assert unmeant == []
 
 
 # -- three ways to a sidecar, one container
