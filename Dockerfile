@@ -17,8 +17,8 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out /ou
 COPY . .
 RUN python3 -m pip install ${PIP_ARGS} --quiet --no-cache-dir --no-compile --find-links build/wheels \
         --target /out/opt/inferometer '.[grpc]' \
-    && find /out -type d \( -name tests -o -name __pycache__ -o -name bin \) -prune -exec rm -rf {} + \
-    && find /out \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete \
+    && find /out/opt -type d \( -name tests -o -name __pycache__ -o -name bin \) -prune -exec rm -rf {} + \
+    && find /out/opt \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out /out/opt/inferometer \
     && mkdir -p /out/var/lib/inferometer \
     && chown 65532:65532 /out/var/lib/inferometer

@@ -39,6 +39,20 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
 
+image: $(READY) tools    ## the image without an engine or a registry, and a test that runs it; needs root, buildah, mmdebstrap
+	@command -v buildah mmdebstrap >/dev/null || sh tests/tools/install-debian.sh "an image without an engine" buildah mmdebstrap
+	PYTHON=$(BIN)/python sh tests/image/build.sh $(CURDIR)/.cache/image
+	INFEROMETER_IMAGE=$(CURDIR)/.cache/image $(BIN)/python -m pytest -s tests/test_image.py
+
+sbom:                    ## what the image's Python part is made of: build/sbom.json, CycloneDX
+	$(PYTHON) -m venv .cache/sbom
+	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check '.[grpc]'
+	$(PYTHON) -m venv .cache/sbom-tool
+	.cache/sbom-tool/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
+	mkdir -p build
+	.cache/sbom-tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json .cache/sbom/bin/python
+
 charts: $(CHARTS)/.installed  ## rewrite what follows from other files under helm/
 	$(CHARTS)/bin/python helm/build.py
 
