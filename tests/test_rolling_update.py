@@ -77,8 +77,9 @@ def shown(url, pod):
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is missing: make tools installs it")
 def test_increase_over_a_rolling_update_is_the_truth(tmp_path):
-    """The new pod serves beside the old one, the old one drains and goes. Last − first sample is exact; increase(),
-    which extrapolates, is off by no more than what was made in one scrape interval.
+    """The new pod serves beside the old one, the old one drains and goes.
+
+    Last − first sample is exact; increase(), which extrapolates, is off by at most what was made in one scrape interval.
     """
     port, truth = free_port(), {}
     with (
