@@ -79,7 +79,7 @@ def shown(url, pod):
 def test_increase_over_a_rolling_update_is_the_truth(tmp_path):
     """The new pod serves beside the old one, the old one drains and goes.
 
-    Last − first sample is exact; increase(), which extrapolates, is off by at most what was made in one scrape interval.
+    Last − first sample is exact; increase(), which extrapolates, is off by at most what one scrape interval made.
     """
     port, truth = free_port(), {}
     with (
