@@ -1,5 +1,6 @@
 """Engines that are found by their pods: a whole agent beside an API server and a kubelet, and the rules one by one."""
 
+import contextlib
 import json
 import shutil
 
@@ -30,6 +31,7 @@ def owned_by(name):
 
 
 def flag_of(tmp_path, api, **more):
+    tmp_path.mkdir(exist_ok=True)
     file = tmp_path / "inferometer.yaml"
     settings = {
         "interval": "100ms",
@@ -118,6 +120,41 @@ def test_a_pod_is_replaced_and_no_token_is_lost_or_doubled(library, tmp_path):
 
 def port_of(proxy):
     return int(proxy.name.partition(":")[2])
+
+
+def test_a_stateful_pod_is_replaced_and_then_moves_to_another_node(tmp_path):
+    """It keeps its name: each agent counts what it did on its node, and together they have every token once."""
+    with ApiServer() as api, Engines(tmp_path / "e.log", 3, 40.0) as engines, contextlib.ExitStack() as stack:
+        proxies = [stack.enter_context(Proxy(url)) for url in engines.urls]
+        flags = {
+            node: flag_of(tmp_path / node, api, kubernetes={"api_url": api.url, "node": node}) for node in ("n1", "n2")
+        }
+        here, there = (
+            stack.enter_context(Agent(tmp_path / f"{n}.log", flag, NODE_NAME=n)) for n, flag in flags.items()
+        )
+        for agent in (here, there):
+            agent.until(lambda page: page.sum("inferometer_source_up", source="kubernetes") == 1)
+        started = [here, here, there]
+        for number, (agent, node) in enumerate(zip(started, ("n1", "n1", "n2"), strict=True)):
+            engines.control(number, "restart")  # its process is younger than the agents
+            api.add(
+                api_pod("chat-0", port_of(proxies[number]), uid=f"u{number}", node=node, owner=("StatefulSet", "chat"))
+            )
+            before = counted(agent.page(), "llm/chat-0").get("output", 0) if number else 0
+            agent.until(lambda page, b=before: counted(page, "llm/chat-0").get("output", 0) > b + 100)
+            api.terminate("chat-0")
+            proxies[number].upstream = "http://127.0.0.1:9/metrics"  # it has stopped
+            api.remove("chat-0")
+        agents = {"n1": here, "n2": there}
+        for node, agent in agents.items():
+            agent.until(lambda page: not page.rows(UP))
+            served = [
+                moved(proxy, since_first=False)
+                for proxy, where in zip(proxies, ("n1", "n1", "n2"), strict=True)
+                if where == node
+            ]
+            total = {kind: sum(each[kind] for each in served) for kind in served[0]}
+            assert counted(agent.page(), "llm/chat-0") == total
 
 
 def test_an_agent_that_was_away_takes_pods_up_where_it_left_them(tmp_path):
