@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import build
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -15,6 +14,8 @@ import yaml
 from conftest import CI, HELM
 from helm_python.chart import Chart, lint
 from inferometer import config
+
+import build
 
 CRDS = {crd["kind"]: crd["schema"] for crd in (json.loads(path.read_text()) for path in HELM.glob("tests/crds/*.json"))}
 VERSIONS = ("1.29", "1.33", kubernetes_validate.latest_version())
@@ -167,22 +168,34 @@ ROOT = {"CKV_K8S_23", "CKV_K8S_40"}
 
 @pytest.mark.parametrize("file", CI, ids=lambda path: path.stem.removesuffix("-values"))
 def test_checkov_finds_nothing_that_is_not_meant(render, file, tmp_path):
-    checkov = os.environ.get("CHECKOV") or shutil.which("checkov")
-    if not checkov:
-        assert not os.environ.get("CI"), "checkov is missing: make check-charts installs it"
-        pytest.skip("checkov is missing: make check-charts installs it")
     objects, _ = render(yaml.safe_load(file.read_text()))
     rendered = tmp_path / "all.yaml"
     rendered.write_text(yaml.safe_dump_all(o for o in objects if o["kind"] not in CRDS))
-    command = [checkov, "-f", rendered, "--framework", "kubernetes", "--skip-download", "--compact", "--quiet"]
-    said = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False).stdout
-    report = json.loads(said)
-    assert report["summary"]["passed"] > 100
-    failed = [(check["check_id"], check["resource"]) for check in report["results"]["failed_checks"]]
+    passed, failed = checkov("kubernetes", rendered)
+    assert passed > 100
     if "nvml" not in file.name:
         assert not ROOT & {check for check, _ in failed}
-    unmeant = [(c, where) for c, where in failed if c not in SKIPPED or not where.startswith(SKIPPED[c][0])]
-    assert unmeant == []
+    assert [(c, where) for c, where in failed if c not in SKIPPED or not where.startswith(SKIPPED[c][0])] == []
+
+
+def test_checkov_finds_nothing_in_the_dockerfile_that_is_not_meant():
+    """Bases are arguments, which it takes for tags; whether the agent is well, Kubernetes asks by probes."""
+    passed, failed = checkov("dockerfile", HELM.parent / "Dockerfile")
+    assert passed > 50
+    assert {check for check, _ in failed} <= {"CKV_DOCKER_7", "CKV_DOCKER_2"}
+
+
+def checkov(framework, file):
+    """How many checks passed, and each that failed with its resource."""
+    command = os.environ.get("CHECKOV") or shutil.which("checkov")
+    if not command:
+        assert not os.environ.get("CI"), "checkov is missing: make check-charts installs it"
+        pytest.skip("checkov is missing: make check-charts installs it")
+    flags = ["--framework", framework, "--skip-download", "--compact", "--quiet", "-o", "json"]
+    said = subprocess.run([command, "-f", file, *flags], capture_output=True, text=True, check=False).stdout
+    report = json.loads(said)
+    failed = [(check["check_id"], check["resource"]) for check in report["results"]["failed_checks"]]
+    return report["summary"]["passed"], failed
 
 
 # -- three ways to a sidecar, one container
