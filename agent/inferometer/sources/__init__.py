@@ -17,7 +17,7 @@ from inferometer.model import Sample, SourceView
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-_NORMAL = frozenset({"no_library", "no_driver"})  # a machine without a GPU is nothing to warn about
+_NORMAL = frozenset({"no_library", "no_driver", "released"})  # no GPU, or let go of as asked: nothing to warn about
 
 
 def boottime() -> float:
