@@ -44,13 +44,6 @@ def agent(urls: Sequence[str], folder: Path, port: int | None = None, gpus: int 
     return [sys.executable, "-m", "inferometer", "run", f"--config.file={file}"]
 
 
-def sidecar(urls: Sequence[str], folder: Path, gpus: str) -> list[str]:
-    """The agent beside one server, with ``gpus`` as its flag takes them, at a reading a second."""
-    listen = f"--web.listen-address=127.0.0.1:{free_port()}"
-    flags = ["--interval=1s", f"--gpus={gpus}", "--price.gpu-hour=2.50", f"--storage.path={folder / 'ledger'}", listen]
-    return [sys.executable, "-m", "inferometer", "run", f"--engine.url={urls[0]}", *flags]
-
-
 def loop(urls: Sequence[str], _: Path) -> list[str]:
     """What anybody would write first: aiohttp and prometheus_client's parser."""
     return [sys.executable, "-m", "bench.loop", *urls]
