@@ -75,6 +75,11 @@ class Ledger:
             self._lock = locked(folder)
             self._open(folder)
 
+    @property
+    def has_new_spans(self) -> bool:
+        """Whether spans were taken since the last commit, so that there is something to post without any entry."""
+        return self.spans.pending
+
     async def post(self, entries: Iterable[Entry], marks: Mapping[str, bytes]) -> bool:
         """Commit entries, marks and new span ids together.
 

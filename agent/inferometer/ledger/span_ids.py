@@ -7,7 +7,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
-KEPT_SECONDS = 600
+from inferometer.model import SPAN_MEMORY_SECONDS
+
 _MINUTE = 60
 _BYTES = 8  # of a span: of a million, two are taken for one another once in 37 million times
 _NONE: array[int] = array("Q")
@@ -22,7 +23,7 @@ class SpanIds:
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
         self._recent: set[int] = set()
-        self._recent_minute = self.minute()
+        self._recent_minute = 0
         self._past: dict[int, array[int]] = {}
         self._waiting = array("Q")
 
@@ -35,6 +36,11 @@ class SpanIds:
         self._recent.add(known)
         self._waiting.append(known)
         return True
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are ids that no commit has yet."""
+        return len(self._waiting) > 0
 
     def waiting(self) -> bytes:
         """The ids that no commit has yet."""
@@ -57,7 +63,7 @@ class SpanIds:
 
     def oldest(self) -> int:
         """The first minute that is remembered."""
-        return self.minute() - KEPT_SECONDS // _MINUTE
+        return self.minute() - int(SPAN_MEMORY_SECONDS // _MINUTE)
 
     def _turn(self) -> None:
         """With a new minute put the last one's ids away, and forget those of the oldest."""
