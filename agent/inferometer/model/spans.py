@@ -22,7 +22,7 @@ longer ago than spans are remembered, so that nobody knows whether it was counte
 
 
 class Span(Struct, frozen=True):
-    """``id``: trace id and span id. Times: unix seconds by the sender's clock. ``failed``: its status is an error."""
+    """``id``: trace and span id, or empty. Times: unix seconds of the sender. ``failed``: its status is an error."""
 
     id: bytes
     name: str

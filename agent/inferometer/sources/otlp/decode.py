@@ -64,6 +64,8 @@ def from_protobuf(body: bytes) -> ExportTraceServiceRequest:
 def from_json(body: bytes) -> ExportTraceServiceRequest:
     """The same from JSON, in which OTLP writes ids in hex where protobuf's own JSON has base64."""
     message = ExportTraceServiceRequest()
+    if not body.lstrip().startswith(b"{"):  # the parser takes an empty list for an empty message
+        raise SourceError("malformed", "the body is no JSON object")
     try:
         json_format.Parse(body, message, ignore_unknown_fields=True)
     except (json_format.ParseError, ValueError, RecursionError) as error:
@@ -98,11 +100,8 @@ def _read_all(spans: Iterable[WireSpan], read: ReadSpan, now: float) -> Iterator
 
 
 def _dated(request: Request, now: float) -> Read:
-    """The request, unless its ids or its times cannot be."""
-    trace, span = request.id[:_TRACE_ID_BYTES], request.id[_TRACE_ID_BYTES:]
-    if len(request.id) != _TRACE_ID_BYTES + _SPAN_ID_BYTES or trace == _NO_TRACE or span == _NO_SPAN:
-        return "malformed"
-    if request.ended < request.began or request.began <= 0:
+    """The request, unless it has no id or its times cannot be."""
+    if not request.id or request.ended < request.began or request.began <= 0:
         return "malformed"
     if request.ended > now + _AHEAD_SECONDS:
         return "skewed"
@@ -111,13 +110,19 @@ def _dated(request: Request, now: float) -> Read:
 
 def _span(wire: WireSpan) -> Span:
     return Span(
-        id=wire.trace_id + wire.span_id,
+        id=_id(wire.trace_id, wire.span_id),
         name=wire.name,
         began=wire.start_time_unix_nano * 1e-9,
         ended=wire.end_time_unix_nano * 1e-9,
         failed=wire.status.code == _FAILED,
         attributes={attribute.key: _value(attribute.value) for attribute in wire.attributes},
     )
+
+
+def _id(trace: bytes, span: bytes) -> bytes:
+    """Both together; empty where one is none."""
+    whole = len(trace) == _TRACE_ID_BYTES and len(span) == _SPAN_ID_BYTES
+    return trace + span if whole and trace != _NO_TRACE and span != _NO_SPAN else b""
 
 
 def _value(value: AnyValue) -> Value:
