@@ -6,27 +6,32 @@ import json
 from collections.abc import Iterable, Mapping
 
 from inferometer.adapters.language import Adapter
-from inferometer.adapters.traces import Attribute, Finish, Traces
+from inferometer.adapters.traces import Finish, Traces
 from inferometer.model import Read, Request, Span, Value
 
 _LONGEST_SECONDS = 7 * 86400.0
 _MOST_TOKENS = 1e9
+_NO_NUMBERS = (bool, tuple)
 _SECONDS = frozenset({"ttft", "e2e", "decode"})
 _CLOCK_SECONDS = 0.001  # TTFT and E2E may be read off two clocks
 _ERROR, _ABORTED, _OK = "error", "aborted", "ok"
 
 
 class SpanReader:
-    """Reads spans of an engine. ``adapters``: the candidates; those that know a span's name are asked first."""
+    """Reads spans of an engine. ``adapters``: the candidates; those that know a span's name are asked first.
+
+    ``wanted``: the attributes that it looks at.
+    """
 
     def __init__(self, adapters: Iterable[Adapter]) -> None:
         known = [adapter.traces for adapter in adapters if adapter.traces is not None]
         self._traces = sorted(known, key=lambda traces: not traces.name)
+        self.wanted = frozenset().union(*(traces.wanted for traces in known))
 
     def __call__(self, span: Span) -> Read:
         """The request, or ``ignored`` where the span is none that ended, or ``malformed`` where it cannot be."""
         for traces in self._traces:
-            if (not traces.name or span.name in traces.name) and all(n in span.attributes for n in traces.needs):
+            if (not traces.name or span.name in traces.name) and span.attributes.keys() >= set(traces.needs):
                 try:
                     return _request(traces, span)
                 except ValueError:
@@ -70,22 +75,17 @@ def _first(traces: Traces, meaning: str, attributes: Mapping[str, Value]) -> flo
         number = _number(value)
         if number == traces.unset:
             continue
-        number = _sum(number, attribute, attributes)
+        for name in attribute.plus:
+            number += _number(attributes.get(name, 0.0))
+        number *= attribute.scale
         if not 0 <= number <= most:  # NaN neither
             raise ValueError(f"{attribute.name} is {number}")
         return number
     return None
 
 
-def _sum(number: float, attribute: Attribute, attributes: Mapping[str, Value]) -> float:
-    """With what is to be added, in our unit."""
-    for name in attribute.plus:
-        number += _number(attributes.get(name, 0.0))
-    return number * attribute.scale
-
-
 def _number(value: Value) -> float:
-    if isinstance(value, bool | tuple):
+    if isinstance(value, _NO_NUMBERS):
         raise ValueError("no number")  # noqa: TRY004  a wrong type on a span is a wrong value
     return float(value)
 

@@ -55,3 +55,11 @@ class Traces(Struct, frozen=True, forbid_unknown_fields=True):
     unset: float | None = None
     span_is_e2e: bool = False
     enabled_by: str = ""
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Every attribute that is read; a span's others need not be kept."""
+        names = {*self.needs, *self.model, *(self.finish.attributes if self.finish is not None else ())}
+        for attribute in (one for alternatives in self.numbers.values() for one in alternatives):
+            names |= {attribute.name, *attribute.plus}
+        return frozenset(names)

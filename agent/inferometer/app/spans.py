@@ -11,7 +11,7 @@ from inferometer import adapters
 from inferometer.adapters import Adapter, SpanReader
 from inferometer.app.plan import Plan, name_of
 from inferometer.config import Engine
-from inferometer.model import SPAN_OUTCOMES, Account, Export, Read, Request, Span, Traced
+from inferometer.model import SPAN_OUTCOMES, Account, Export, Request, Traced
 
 _log = logging.getLogger(__name__)
 _NAMED_RESOURCES = 20
@@ -51,7 +51,7 @@ class Spans:
             counting = _counting(plan.config.workloads[0].engines)
             self._everything = next(owner for owner in owners if owner.engine == counting)
 
-    def reader_for(self, resource: Mapping[str, str]) -> Callable[[Span], Read]:
+    def reader_for(self, resource: Mapping[str, str]) -> SpanReader:
         """How to read the spans of a resource; those of nobody's engines are read to name who sent them."""
         owner = self._owner(resource)
         return owner.read if owner is not None else self._anybody

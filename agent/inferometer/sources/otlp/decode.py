@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
@@ -18,7 +19,18 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from inferometer.errors import SourceError
 from inferometer.model import SPAN_MEMORY_SECONDS, Read, Request, Span, Value
 
-ReadSpan = Callable[[Span], Read]
+
+class ReadSpan(Protocol):
+    """Says what a span is; ``wanted``: the attributes that it looks at."""
+
+    @property
+    def wanted(self) -> Container[str]:
+        """Names of attributes."""
+
+    def __call__(self, span: Span) -> Read:
+        """The request, or the outcome of a span that is none."""
+
+
 ReaderFor = Callable[[Mapping[str, str]], ReadSpan]
 """How to read the spans of a resource, by its attributes."""
 
@@ -95,7 +107,7 @@ def decode(message: ExportTraceServiceRequest, reader_for: ReaderFor, now: float
 
 def _read_all(spans: Iterable[WireSpan], read: ReadSpan, now: float) -> Iterator[Read]:
     for wire in spans:
-        found = read(_span(wire))
+        found = read(_span(wire, read.wanted))
         yield found if isinstance(found, str) else _dated(found, now)
 
 
@@ -108,14 +120,14 @@ def _dated(request: Request, now: float) -> Read:
     return "late" if request.ended < now - SPAN_MEMORY_SECONDS else request
 
 
-def _span(wire: WireSpan) -> Span:
+def _span(wire: WireSpan, wanted: Container[str]) -> Span:
     return Span(
         id=_id(wire.trace_id, wire.span_id),
         name=wire.name,
         began=wire.start_time_unix_nano * 1e-9,
         ended=wire.end_time_unix_nano * 1e-9,
         failed=wire.status.code == _FAILED,
-        attributes={attribute.key: _value(attribute.value) for attribute in wire.attributes},
+        attributes={key: _value(attribute.value) for attribute in wire.attributes if (key := attribute.key) in wanted},
     )
 
 
