@@ -129,9 +129,17 @@ def test_spans_that_cannot_be_are_a_partial_success(kind):
     if kind == PROTOBUF:
         partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
         assert partial.rejected_spans == 2
-        assert partial.error_message.startswith("spans not counted: 2 malformed")
+        assert partial.error_message.startswith("2 spans have ids, times or numbers that cannot be")
     else:
         assert json.loads(answer.body)["partialSuccess"]["rejectedSpans"] == "2"
+
+
+def test_a_clock_that_is_wrong_is_a_warning():
+    """As the specification has it: a message, and nothing rejected."""
+    answer = posted(export(2, ended=time.time() + 3600).SerializeToString())
+    partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
+    assert (answer.status, partial.rejected_spans) == (200, 0)
+    assert partial.error_message == "2 spans came before they ended or minutes after: check the clocks"
 
 
 def test_grpc_takes_and_answers_the_same():

@@ -12,7 +12,7 @@ from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
 from inferometer.model.snapshots import EngineView, Snapshot, SourceView
-from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value
+from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
 from inferometer.model.words import (
     INPUT_CACHED,
     INPUT_UNCACHED,
@@ -72,4 +72,5 @@ __all__ = [
     "Traits",
     "Value",
     "by_workload",
+    "is_skewed",
 ]
