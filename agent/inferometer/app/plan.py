@@ -11,7 +11,7 @@ from msgspec import Struct
 from inferometer import config
 from inferometer.adapters import Adapter, Tenants
 from inferometer.app.engines import candidates
-from inferometer.app.hints import hints, not_yet
+from inferometer.app.hints import hints, not_yet, spans
 from inferometer.app.holdings import UNATTRIBUTED, Ownership, ownership
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
@@ -74,6 +74,7 @@ def plan(
         hints=(
             *(hint for workload in settings.workloads for hint in hints(workload, owned.charged[workload.name])),
             *owned.faults,
+            *spans(settings),
             *not_yet(settings),
         ),
     )

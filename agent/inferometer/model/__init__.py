@@ -12,6 +12,7 @@ from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
 from inferometer.model.snapshots import EngineView, Snapshot, SourceView
+from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
 from inferometer.model.words import (
     INPUT_CACHED,
     INPUT_UNCACHED,
@@ -35,6 +36,8 @@ __all__ = [
     "OUTPUT",
     "PER_ENGINE",
     "SLOS",
+    "SPAN_MEMORY_SECONDS",
+    "SPAN_OUTCOMES",
     "STATES",
     "TOKEN_TYPES",
     "Account",
@@ -57,14 +60,18 @@ __all__ = [
     "ModelChange",
     "Page",
     "Pod",
+    "Read",
     "Request",
     "Sample",
     "Series",
     "Signal",
     "Snapshot",
     "SourceView",
+    "Span",
     "Stratum",
     "Traced",
     "Traits",
+    "Value",
     "by_workload",
+    "is_skewed",
 ]
