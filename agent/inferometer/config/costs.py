@@ -28,10 +28,10 @@ def electricity(config: schema.Electricity | None) -> prices.Electricity | None:
 
 
 def training(config: schema.Training | None) -> prices.Training | None:
-    """Fine-tuning spread over time; None where there is none or it is spread over tokens."""
-    if config is None or config.over is None:
+    """Fine-tuning spread over time or over tokens; None where there is none."""
+    if config is None:
         return None
-    return prices.Training(config.amount, config.over)
+    return prices.Training(config.amount, config.over or 0.0, config.over_tokens or 0.0)
 
 
 def _owned(owned: schema.Owned) -> prices.Owned:

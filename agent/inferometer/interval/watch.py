@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 
@@ -10,12 +12,14 @@ class Watched(Struct, frozen=True):
 
     ``source``: the name under which its page is read, as ``inferometer_source_up`` has it.
     ``role``: both, prefill, decode or frontend: in disaggregated serving several pages show the same tokens.
+    ``traced``: spans of its requests may come, so that what its page says of SLOs waits for them.
     """
 
     engine: str
     gpus: float = 0.0
     source: str = ""
     role: str = "both"
+    traced: bool = False
 
 
 class Scope(Struct, frozen=True):
@@ -31,6 +35,7 @@ class Watch(Struct, frozen=True):
 
     ``gpus``: what a workload without engines holds.
     ``uuids``: the GPUs whose joules are the workload's; None = every GPU that is read.
+    ``limits``: thresholds in seconds by SLO name, by model; '' are those of all other models.
     """
 
     workload: str
@@ -38,6 +43,7 @@ class Watch(Struct, frozen=True):
     gpus: float = 0.0
     uuids: frozenset[str] | None = frozenset()
     share: float = 1.0
+    limits: Mapping[str, Mapping[str, float]] = {}
 
     @property
     def members(self) -> tuple[Watched, ...]:
@@ -48,6 +54,10 @@ class Watch(Struct, frozen=True):
         """An engine's share of what the workload holds: by GPUs, evenly where none has any."""
         held = sum(member.gpus for member in self.members)
         return engine.gpus / held if held else 1 / len(self.members)
+
+    def limits_of(self, model: str) -> Mapping[str, float]:
+        """The thresholds of a model's SLOs."""
+        return self.limits.get(model, self.limits.get("", {}))
 
     def scope(self, engine: Watched) -> Scope:
         """What counts on an engine's page, so that every token and request of the workload counts once.

@@ -7,11 +7,12 @@ Units everywhere: seconds, joules, watts, bytes, tokens, money in the ledger's o
 
 from inferometer.model.entries import Entry
 from inferometer.model.gpus import Domain, Gpu, GpuReading, Holdings, HostReading, Instance, Pod
-from inferometer.model.intervals import Interval, ModelChange, Stratum
+from inferometer.model.intervals import Interval, ModelChange, Recent, Stratum
 from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
 from inferometer.model.snapshots import EngineView, Snapshot, SourceView
+from inferometer.model.verdicts import Exemplar, Tally, Verdicts
 from inferometer.model.words import (
     INPUT_CACHED,
     INPUT_UNCACHED,
@@ -43,6 +44,7 @@ __all__ = [
     "EngineSignal",
     "EngineView",
     "Entry",
+    "Exemplar",
     "Export",
     "Gpu",
     "GpuReading",
@@ -56,6 +58,7 @@ __all__ = [
     "ModelChange",
     "Page",
     "Pod",
+    "Recent",
     "Request",
     "Sample",
     "Series",
@@ -63,7 +66,9 @@ __all__ = [
     "Snapshot",
     "SourceView",
     "Stratum",
+    "Tally",
     "Traced",
     "Traits",
+    "Verdicts",
     "by_workload",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from inferometer.model.signals import Histogram
+from inferometer.model.verdicts import Tally, Verdicts
 
 
 class ModelChange(Struct):
@@ -25,6 +26,7 @@ class Stratum(Struct):
     """A stretch over which goodput is bounded (formulas §7.4): what finished in it, what was in flight at its start.
 
     ``carried``: the TTFTs of earlier strata among which those of the requests in flight are; None where unknown.
+    ``spans``: what spans said; their requests are no longer in the rest of the stratum.
     """
 
     model: str
@@ -37,6 +39,7 @@ class Stratum(Struct):
     vanished: float = 0.0
     latencies: dict[str, Histogram] = field(default_factory=dict)
     single_token_has_tpot: bool = True
+    spans: Verdicts | None = None
 
     @property
     def finished(self) -> float:
@@ -45,8 +48,15 @@ class Stratum(Struct):
 
     @property
     def judged(self) -> float:
-        """The denominator of every SLO ratio."""
+        """The denominator of every SLO ratio, as far as no span judged."""
         return self.finished + self.rejected + self.vanished
+
+
+class Recent(Struct):
+    """Busy seconds and tokens by model and type, each counted less the longer it is ago."""
+
+    seconds: float = 0.0
+    tokens: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Interval(Struct):
@@ -55,6 +65,8 @@ class Interval(Struct):
     ``part``: the engine's share of what its workload holds; the parts of a workload add up to 1.
     ``source``: what its page is read from, '' where nothing is read.
     ``tenants``: tokens by tenant and type, where the engine says who asked and the owner wants to know.
+    ``traced``: spans may judge; ``exact``: they came within the hour, so that latencies are those of spans.
+    ``tallies``: what spans that came meanwhile say, by model. ``recent``: the work of about the last ten minutes.
     ``role``: both, prefill, decode or frontend. ``phases``: GPU seconds of prefill and decode that the engine reports.
     """
 
@@ -74,3 +86,7 @@ class Interval(Struct):
     models: dict[str, ModelChange] = field(default_factory=dict)
     tenants: dict[str, dict[str, float]] = field(default_factory=dict)
     strata: list[Stratum] = field(default_factory=list)
+    traced: bool = False
+    exact: bool = False
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    recent: Recent | None = None

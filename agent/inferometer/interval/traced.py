@@ -1,0 +1,275 @@
+"""Spans judge where they come; what none judged is left to the histograms (design §7, traces).
+
+An ended stratum waits for late spans. Then those that certainly ended in it judge their requests, and the rest is
+bounded by what they leave of its histograms. A span so close to an edge that it may belong to either side judges only
+where there are spans for every finished request: then it does not matter which of the two strata posts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+
+from msgspec import Struct, field
+
+from inferometer.interval.marks import merge
+from inferometer.interval.skew import LATE_SECONDS, SLACK_SECONDS, Skew
+from inferometer.interval.tally import grow
+from inferometer.interval.told import Carry, Told, out_by, rest
+from inferometer.model import Request, Stratum, Tally, Verdicts
+
+WAIT_SECONDS = LATE_SECONDS + SLACK_SECONDS
+_EXPECTED_SECONDS = 3600.0
+_LONGEST_MERGED_SECONDS = 60.0
+_MOST_LOOSE = 50_000
+Limits = Callable[[str], Mapping[str, float]]
+
+
+class Waiting(Struct):
+    """A stratum of which spans may tell: of requests that ended after ``floor`` and until ``end``, on the steady clock.
+
+    ``start``: where its own counts begin; ``floor`` is earlier where spans of the stratum before may be left over.
+    ``hard``: what ended before the start is not the agent's to count. ``last``: what ends after it is on no page.
+    """
+
+    stratum: Stratum
+    start: float
+    floor: float
+    end: float = inf
+    told: Told = field(default_factory=Told)
+    hard: bool = False
+    last: bool = False
+
+    def holds(self, low: float, high: float) -> bool:
+        """Whether a request that ended between the two certainly ended in it."""
+        return self.floor < low and high < self.end
+
+    def may_hold(self, low: float, high: float) -> bool:
+        """Whether it may have."""
+        return (self.floor < low if self.hard else self.floor <= high) and low <= self.end
+
+
+class ModelTraces(Struct):
+    """The strata of one model that wait, in the order of time, and the open one."""
+
+    waiting: list[Waiting] = field(default_factory=list)
+    open: Waiting | None = None
+    carry: Carry = field(default_factory=Carry)
+    edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    followed: bool = False
+
+    @property
+    def strata(self) -> list[Waiting]:
+        """All that a span may belong to."""
+        return self.waiting if self.open is None else [*self.waiting, self.open]
+
+    def follow(self, stratum: Stratum, start: float | None) -> None:
+        """``stratum`` is open now. ``start``: since when its first page counts, where it goes on from no other."""
+        if self.open is None or self.open.stratum.began != stratum.began:
+            since = stratum.began if start is None else start
+            shape = Stratum(stratum.model, stratum.began, single_token_has_tpot=stratum.single_token_has_tpot)
+            self.open = Waiting(shape, since, since, hard=start is not None or not self.followed)
+        self.followed = True
+        self.edges.update({name: histogram.edges for name, histogram in stratum.latencies.items()})
+
+    def hold(self, stratum: Stratum, end: float, start: float | None, *, last: bool) -> None:
+        """The open stratum ended."""
+        self.follow(stratum, start)
+        if self.open is not None:
+            self.open.stratum, self.open.end, self.open.last = stratum, end, last
+            self.waiting.append(self.open)
+            self.open = None
+
+    def judge(self, request: Request, low: float, high: float, limits: Mapping[str, float]) -> bool | None:
+        """Give a request to the stratum in which it certainly ended: True; None where it may have in several."""
+        for waiting in self.strata:
+            if waiting.holds(low, high):
+                self._tell(waiting.told, waiting, request, (low, high), limits)
+                return True
+        return None if any(waiting.may_hold(low, high) for waiting in self.strata) else False
+
+    def _tell(
+        self, told: Told, where: Waiting, request: Request, ended: tuple[float, float], limits: Mapping[str, float]
+    ) -> None:
+        told.add(request, limits, self.edges, single=where.stratum.single_token_has_tpot)
+        if request.ttft is not None and request.e2e is not None:
+            after = request.e2e - request.ttft
+            if ended[0] - after > where.start:
+                told.first_token(request, self.edges)
+            elif ended[1] - after < where.start:
+                told.before += 1
+
+    def merge_next(self) -> bool:
+        """Make the first two strata one, where they are of one process and the first is short."""
+        first, *later = self.waiting
+        if not later or first.last or first.end - first.stratum.began >= _LONGEST_MERGED_SECONDS:
+            return False
+        one, more = first.stratum, later[0].stratum
+        one.ok += more.ok
+        one.failed += more.failed
+        one.rejected += more.rejected
+        one.vanished += more.vanished
+        for name, histogram in more.latencies.items():
+            merge(one.latencies, name, histogram)
+        first.told.plus(later[0].told)
+        first.end, first.last = later[0].end, later[0].last
+        del self.waiting[1]
+        return True
+
+    def post(self, near: list[tuple[Request, float, float]], limits: Mapping[str, float]) -> tuple[Stratum | None, int]:
+        """The verdict of the first stratum that waits, and how many of the spans ``near`` its edges it took.
+
+        None where a longer stratum can be judged better. All that it does not take are for the next one, -1: for none.
+        """
+        first = self.waiting[0]
+        told, finished = first.told, first.stratum.finished
+        short = finished - told.verdicts.requests
+        if 0 <= short <= len(near):
+            taken, whole = near[: int(short)], told.copy()
+            for request, low, high in taken:
+                self._tell(whole, first, request, (low, high), limits)
+            differ = out_by(first.stratum, whole, self.carry)
+            if not (first.last and taken and differ):
+                first.told = whole
+                return self._exact(first, differ, len(taken) if near else None)
+            return self._bounded(first, told), -1
+        if (near or short < 0) and self.merge_next():
+            return None, 0
+        return self._bounded(first, told if short > 0 else Told()), -1
+
+    def _exact(self, first: Waiting, differ: dict[str, dict[int, float]], taken: int | None) -> tuple[Stratum, int]:
+        """Spans told of all that finished. ``taken``: how many near its edges; None where none was near."""
+        posted = rest(first.stratum, first.told, self.carry)
+        verdicts, stratum = first.told.verdicts, first.stratum
+        ok, carry = stratum.ok + self.carry.ok - verdicts.ok, Carry()
+        if taken is not None and not first.last:
+            carry = Carry(ok, -ok, float(taken), differ)
+        del self.waiting[0]
+        if taken is not None and self.strata and not first.last:
+            following = self.strata[0]
+            following.floor = following.floor if following.hard else first.floor
+        self.carry = carry
+        return posted, taken or 0
+
+    def _bounded(self, first: Waiting, told: Told) -> Stratum:
+        posted = rest(first.stratum, told, self.carry)
+        self.carry = Carry()
+        del self.waiting[0]
+        return posted
+
+
+class Traces(Struct):
+    """All about the spans of one engine.
+
+    ``loose``: requests whose stratum is not certain yet. ``tallies``: what spans say by themselves since last asked.
+    """
+
+    skew: Skew = field(default_factory=Skew)
+    seen_at: float | None = None
+    loose: list[Request] = field(default_factory=list)
+    models: dict[str, ModelTraces] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def add(self, requests: Sequence[Request], arrived: float, limits: Limits) -> None:
+        """Take spans that came at ``arrived`` (unix time)."""
+        self.seen_at = arrived
+        by_model: dict[str, list[Request]] = {}
+        for request in requests:
+            by_model.setdefault(self._named(request) or request.model, []).append(request)
+        for name, some in by_model.items():
+            grow(self.tallies.setdefault(name, Tally()), some, limits(name))
+        self.loose += [request for request in requests if self.skew.see(request.ended, arrived)]
+        del self.loose[:-_MOST_LOOSE]  # a page that cannot be read for long; the histograms will bound these
+
+    def expected(self, wall: float) -> bool:
+        """Whether more may come."""
+        return self.seen_at is not None and wall - self.seen_at < _EXPECTED_SECONDS
+
+    def shift(self, seconds: float) -> None:
+        """Move all times to another clock; those of spans are unix time."""
+        for waiting in (waiting for model in self.models.values() for waiting in model.strata):
+            waiting.start += seconds
+            waiting.floor += seconds
+            waiting.end += seconds
+            waiting.stratum.began += seconds
+
+    def page(self, open_now: Iterable[Stratum], ended: Iterable[Stratum], at: float, start: float | None) -> None:
+        """A page was read ``at``. ``start``: since when it counts, where it does not go on from the last one."""
+        ended = list(ended)
+        for stratum in ended:
+            self._model(stratum.model).hold(stratum, at, start, last=False)
+        begun = {stratum.model for stratum in ended}
+        for stratum in open_now:
+            self._model(stratum.model).follow(stratum, None if stratum.model in begun else start)
+
+    def over(self, ended: Iterable[Stratum], read_at: float) -> None:
+        """The process ended, or the recording: no page after that of ``read_at`` shows what these strata count."""
+        for stratum in ended:
+            self._model(stratum.model).hold(stratum, read_at, None, last=True)
+        for model in self.models.values():
+            model.open = None
+            if model.waiting:
+                model.waiting[-1].last = True
+
+    def settle(self, read_at: float, ahead: float, limits: Limits) -> None:
+        """Give every span that ended before the page of ``read_at`` to its stratum, if that is certain."""
+        kept = []
+        for request in self.loose:
+            low, high = (at - ahead for at in self.skew.place(request.ended))
+            name = self._named(request)
+            if high > read_at or (
+                name is not None and self.models[name].judge(request, low, high, limits(name)) is None
+            ):
+                kept.append(request)
+        self.loose = kept
+
+    def close(self, until: float, ahead: float, limits: Limits) -> list[Stratum]:
+        """The verdicts of all strata that ended before ``until``."""
+        done = []
+        for name, model in self.models.items():
+            while model.waiting and model.waiting[0].end <= until:
+                near = self._near(name, model.waiting[0], ahead)
+                posted, taken = model.post(near, limits(name))
+                if posted is None:
+                    self.settle(model.waiting[0].end, ahead, limits)
+                    continue
+                gone = {id(request) for request, _, _ in (near if taken < 0 else near[:taken])}
+                self.loose = [request for request in self.loose if id(request) not in gone]
+                done.append(posted)
+        return done
+
+    def alone(self, until: float, ahead: float, limits: Limits) -> list[Stratum]:
+        """The verdicts of spans that ended before ``until``, of an engine without any page."""
+        found: dict[str, Stratum] = {}
+        kept = []
+        for request in self.loose:
+            if self.skew.place(request.ended)[1] - ahead > until:
+                kept.append(request)
+                continue
+            stratum = found.setdefault(request.model, Stratum(request.model, until, spans=Verdicts()))
+            if stratum.spans is not None:
+                stratum.spans.add(request, limits(request.model))
+        self.loose = kept
+        return list(found.values())
+
+    def pending(self) -> float:
+        """Requests that wait for late spans."""
+        return sum(waiting.stratum.judged for model in self.models.values() for waiting in model.waiting)
+
+    def _near(self, name: str, waiting: Waiting, ahead: float) -> list[tuple[Request, float, float]]:
+        """The loose spans that may belong to a stratum, in the order of their ends."""
+        near = []
+        for request in self.loose:
+            low, high = (at - ahead for at in self.skew.place(request.ended))
+            if self._named(request) == name and waiting.may_hold(low, high):
+                near.append((request, low, high))
+        return sorted(near, key=lambda one: one[0].ended)
+
+    def _named(self, request: Request) -> str | None:
+        """The span's model, else the page's only one; None where the page has neither."""
+        if request.model in self.models:
+            return request.model
+        return next(iter(self.models)) if len(self.models) == 1 else None
+
+    def _model(self, name: str) -> ModelTraces:
+        return self.models.setdefault(name, ModelTraces())
