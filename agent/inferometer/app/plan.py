@@ -51,7 +51,8 @@ def plan(
     return Plan(
         config=settings,
         watches=tuple(
-            _watch(workload, targets, _held(settings, workload, gpus, environ)) for workload in settings.workloads
+            _watch(workload, targets, _held(settings, workload, gpus, environ), _traced(settings))
+            for workload in settings.workloads
         ),
         policies={workload.name: _policy(settings, workload) for workload in settings.workloads},
         targets=targets,
@@ -117,7 +118,8 @@ def _policy(settings: Config, workload: Workload) -> Policy:
         carbon_grams_per_kwh=settings.carbon.grams_per_kwh if settings.carbon is not None else None,
         training=config.costs.training(workload.training),
         rates=(workload.rates.prefill, workload.rates.decode) if workload.rates is not None else None,
-        slo=Slo(thresholds, workload.slo.objective) if thresholds else None,
+        slo=Slo(thresholds, workload.slo.objective, config.slos.by_model(workload.slo)) if thresholds else None,
+        budget=config.costs.budget(workload.budget),
         weights={
             "input_uncached": weights.input_uncached,
             "input_cached": weights.input_cached,
@@ -126,7 +128,9 @@ def _policy(settings: Config, workload: Workload) -> Policy:
     )
 
 
-def _watch(workload: Workload, targets: Mapping[str, Target], holds: tuple[float, frozenset[str]]) -> Watch:
+def _watch(
+    workload: Workload, targets: Mapping[str, Target], holds: tuple[float, frozenset[str]], traced: frozenset[str]
+) -> Watch:
     held, uuids = holds
     given = sum(engine.gpus or 0 for engine in workload.engines) * workload.share
     workers = [engine for engine in workload.engines if engine.role != "frontend"]
@@ -138,10 +142,20 @@ def _watch(workload: Workload, targets: Mapping[str, Target], holds: tuple[float
             gpus=engine.gpus * workload.share if engine.gpus is not None else each if engine in rest else 0.0,
             source=public_url(targets[name_of(engine.url)].url.removeprefix(_RECORDING)),
             role=engine.role,
+            traced=engine.url in traced,
         )
         for engine in workload.engines
     )
-    return Watch(workload.name, members, gpus=held, uuids=uuids, share=workload.share)
+    limits = {"": workload.slo.thresholds, **config.slos.by_model(workload.slo)}
+    return Watch(workload.name, members, gpus=held, uuids=uuids, share=workload.share, limits=limits)
+
+
+def _traced(settings: Config) -> frozenset[str]:
+    """The engines that spans may come from: those that say which are theirs, or the only one."""
+    if settings.otlp is None:
+        return frozenset()
+    engines = [engine for workload in settings.workloads for engine in workload.engines]
+    return frozenset(engine.url for engine in engines if engine.spans or len(engines) == 1)
 
 
 def _held(

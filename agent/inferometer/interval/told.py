@@ -56,13 +56,13 @@ class Carry(Struct):
     """What is left where spans judged as many requests as finished: they may not have been quite the same ones.
 
     A request that ended just after a stratum may stand in for one of the stratum that no span told of. What the sums
-    are out by goes to the next stratum, where it comes right.
+    are out by goes to the next stratum, where it comes right. ``ahead``: until when such spans may have ended.
     """
 
     ok: float = 0.0
     failed: float = 0.0
-    in_flight: float = 0.0
     counts: Counts = field(default_factory=dict)
+    ahead: list[float] = field(default_factory=list)
 
 
 def rest(stratum: Stratum, told: Told, carry: Carry) -> Stratum:
@@ -75,7 +75,7 @@ def rest(stratum: Stratum, told: Told, carry: Carry) -> Stratum:
     residual = Stratum(
         stratum.model,
         stratum.began,
-        in_flight=max(0.0, stratum.in_flight + carry.in_flight - told.before),
+        in_flight=max(0.0, stratum.in_flight + len(carry.ahead) - told.before),
         carried=stratum.carried,
         ok=ok,
         failed=left - ok,

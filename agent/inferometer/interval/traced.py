@@ -22,6 +22,7 @@ WAIT_SECONDS = LATE_SECONDS + SLACK_SECONDS
 _EXPECTED_SECONDS = 3600.0
 _LONGEST_MERGED_SECONDS = 60.0
 _MOST_LOOSE = 50_000
+_MOST_SEALED = 8
 Limits = Callable[[str], Mapping[str, float]]
 
 
@@ -29,7 +30,7 @@ class Waiting(Struct):
     """A stratum of which spans may tell: of requests that ended after ``floor`` and until ``end``, on the steady clock.
 
     ``start``: where its own counts begin; ``floor`` is earlier where spans of the stratum before may be left over.
-    ``hard``: what ended before the start is not the agent's to count. ``last``: what ends after it is on no page.
+    ``last``: what ends after it is on no page.
     """
 
     stratum: Stratum
@@ -37,7 +38,6 @@ class Waiting(Struct):
     floor: float
     end: float = inf
     told: Told = field(default_factory=Told)
-    hard: bool = False
     last: bool = False
 
     def holds(self, low: float, high: float) -> bool:
@@ -46,17 +46,21 @@ class Waiting(Struct):
 
     def may_hold(self, low: float, high: float) -> bool:
         """Whether it may have."""
-        return (self.floor < low if self.hard else self.floor <= high) and low <= self.end
+        return self.floor <= high and low <= self.end
 
 
 class ModelTraces(Struct):
-    """The strata of one model that wait, in the order of time, and the open one."""
+    """The strata of one model that wait, in the order of time, and the open one.
+
+    ``sealed``: times across which nothing is known: a span that may have ended on either side judges nothing.
+    """
 
     waiting: list[Waiting] = field(default_factory=list)
     open: Waiting | None = None
     carry: Carry = field(default_factory=Carry)
     edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
     followed: bool = False
+    sealed: list[float] = field(default_factory=list)
 
     @property
     def strata(self) -> list[Waiting]:
@@ -68,9 +72,15 @@ class ModelTraces(Struct):
         if self.open is None or self.open.stratum.began != stratum.began:
             since = stratum.began if start is None else start
             shape = Stratum(stratum.model, stratum.began, single_token_has_tpot=stratum.single_token_has_tpot)
-            self.open = Waiting(shape, since, since, hard=start is not None or not self.followed)
+            self.open = Waiting(shape, since, since)
+            if start is not None or not self.followed:
+                self.seal(since)
         self.followed = True
         self.edges.update({name: histogram.edges for name, histogram in stratum.latencies.items()})
+
+    def seal(self, at: float) -> None:
+        """What ended before is judged already, or on no page of the agent's."""
+        self.sealed = [*self.sealed[-_MOST_SEALED:], at]
 
     def hold(self, stratum: Stratum, end: float, start: float | None, *, last: bool) -> None:
         """The open stratum ended."""
@@ -82,6 +92,8 @@ class ModelTraces(Struct):
 
     def judge(self, request: Request, low: float, high: float, limits: Mapping[str, float]) -> bool | None:
         """Give a request to the stratum in which it certainly ended: True; None where it may have in several."""
+        if any(low <= at <= high for at in self.sealed):
+            return False
         for waiting in self.strata:
             if waiting.holds(low, high):
                 self._tell(waiting.told, waiting, request, (low, high), limits)
@@ -131,25 +143,26 @@ class ModelTraces(Struct):
             differ = out_by(first.stratum, whole, self.carry)
             if not (first.last and taken and differ):
                 first.told = whole
-                return self._exact(first, differ, len(taken) if near else None)
+                return self._exact(first, differ, [high for _, _, high in near], len(taken))
             return self._bounded(first, told), -1
         if (near or short < 0) and self.merge_next():
             return None, 0
         return self._bounded(first, told if short > 0 else Told()), -1
 
-    def _exact(self, first: Waiting, differ: dict[str, dict[int, float]], taken: int | None) -> tuple[Stratum, int]:
-        """Spans told of all that finished. ``taken``: how many near its edges; None where none was near."""
+    def _exact(
+        self, first: Waiting, differ: dict[str, dict[int, float]], near: list[float], taken: int
+    ) -> tuple[Stratum, int]:
+        """Spans told of all that finished. ``near``: until when those near its edges may have ended; ``taken`` of them."""
         posted = rest(first.stratum, first.told, self.carry)
         verdicts, stratum = first.told.verdicts, first.stratum
-        ok, carry = stratum.ok + self.carry.ok - verdicts.ok, Carry()
-        if taken is not None and not first.last:
-            carry = Carry(ok, -ok, float(taken), differ)
+        ahead = [high for high in (*self.carry.ahead, *near[:taken]) if high >= first.end]
+        ok = stratum.ok + self.carry.ok - verdicts.ok
+        self.carry = Carry(ok, -ok, differ, ahead) if ahead and not first.last else Carry()
         del self.waiting[0]
-        if taken is not None and self.strata and not first.last:
-            following = self.strata[0]
-            following.floor = following.floor if following.hard else first.floor
-        self.carry = carry
-        return posted, taken or 0
+        following = self.strata[0] if self.strata and not first.last else None
+        if following is not None and near:
+            following.floor = first.floor
+        return posted, taken
 
     def _bounded(self, first: Waiting, told: Told) -> Stratum:
         posted = rest(first.stratum, told, self.carry)
@@ -192,6 +205,9 @@ class Traces(Struct):
             waiting.floor += seconds
             waiting.end += seconds
             waiting.stratum.began += seconds
+        for model in self.models.values():
+            model.sealed = [at + seconds for at in model.sealed]
+            model.carry.ahead = [at + seconds for at in model.carry.ahead]
 
     def page(self, open_now: Iterable[Stratum], ended: Iterable[Stratum], at: float, start: float | None) -> None:
         """A page was read ``at``. ``start``: since when it counts, where it does not go on from the last one."""
@@ -222,6 +238,12 @@ class Traces(Struct):
             ):
                 kept.append(request)
         self.loose = kept
+
+    def seal(self) -> None:
+        """Nobody waited for spans so far: those that still come tell of what is judged already."""
+        for model in self.models.values():
+            if model.open is not None and model.open.start not in model.sealed:
+                model.seal(model.open.start)
 
     def close(self, until: float, ahead: float, limits: Limits) -> list[Stratum]:
         """The verdicts of all strata that ended before ``until``."""

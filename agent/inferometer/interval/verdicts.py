@@ -40,8 +40,11 @@ def ended(
 def late(state: EngineState, watch: Watch, watched: Watched, at: float, ahead: float) -> list[Stratum]:
     """What need not wait any longer at this time."""
     traces = state.traces
-    until = at - WAIT_SECONDS if expects(state, watched, at + ahead) else at
+    waits = expects(state, watched, at + ahead)
+    until = at - WAIT_SECONDS if waits else at
     done = traces.close(until, ahead, watch.limits_of)
+    if not waits:
+        traces.seal()
     return done + traces.alone(until, ahead, watch.limits_of) if state.read_at is None else done
 
 
