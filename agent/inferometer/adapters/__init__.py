@@ -1,4 +1,4 @@
-"""Adapters: one YAML file per engine says what its metrics mean; ``Translator`` applies it to pages."""
+"""Adapters: a YAML file per engine says what its metrics and spans mean; Translator and SpanReader apply it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inferometer.adapters.language import Adapter, load
+from inferometer.adapters.spans import SpanReader
 from inferometer.adapters.tenants import Tenants
 from inferometer.adapters.translate import Translator, matches, recognised
 
-__all__ = ["Adapter", "Tenants", "Translator", "builtin", "load", "matches", "recognised", "wanted"]
+__all__ = ["Adapter", "SpanReader", "Tenants", "Translator", "builtin", "load", "matches", "recognised", "wanted"]
 
 
 def builtin() -> dict[str, Adapter]:

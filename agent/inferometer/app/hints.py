@@ -36,11 +36,22 @@ def _roles(workload: Workload) -> list[str]:
     return found
 
 
+def spans(settings: Config) -> list[str]:
+    """Engines whose spans cannot be told apart."""
+    engines = [engine for workload in settings.workloads for engine in workload.engines if engine.role != "frontend"]
+    if settings.otlp is None or len(engines) <= 1 or any(engine.spans for engine in engines):
+        return []
+    if len(settings.workloads) > 1:
+        return [
+            "otlp: no engine says which spans are its own, so none is counted: add spans: {service.name: …} to each"
+        ]
+    return ["otlp: the spans of several engines count as the first one's: add spans: {service.name: …} to each"]
+
+
 def not_yet(settings: Config) -> list[str]:
     """Keys that are valid and that this version does not act on: silence would look like a zero."""
     workloads = settings.workloads
     ignored = {
-        "otlp": settings.otlp is not None,
         "gpu.dcgm_url": "dcgm" in settings.gpu.sources,
         "workloads[].budget": any(workload.budget for workload in workloads),
         "workloads[].training.over_tokens": any(w.training and w.training.over_tokens for w in workloads),

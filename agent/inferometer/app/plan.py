@@ -10,7 +10,7 @@ from msgspec import Struct
 from inferometer import config
 from inferometer.adapters import Adapter, Tenants
 from inferometer.app.engines import candidates
-from inferometer.app.hints import hints, not_yet
+from inferometer.app.hints import hints, not_yet, spans
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
 from inferometer.interval import Watch, Watched
@@ -68,6 +68,7 @@ def plan(
                 for workload in settings.workloads
                 for hint in hints(workload, _held(settings, workload, gpus, environ)[0])
             ),
+            *spans(settings),
             *not_yet(settings),
         ),
     )

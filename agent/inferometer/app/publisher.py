@@ -20,7 +20,10 @@ _Value = TypeVar("_Value")
 
 
 class Publisher:
-    """Composes snapshots. ``sources``: how the sources are doing; ``agent``: gauges about the agent itself."""
+    """Composes snapshots. ``sources``: how the sources are doing; ``agent``: values about the agent itself.
+
+    ``hints``: what is missing by what was seen, beside what the plan knows to be missing.
+    """
 
     def __init__(
         self,
@@ -28,12 +31,13 @@ class Publisher:
         ledger: Ledger,
         sources: Callable[[], tuple[SourceView, ...]] = tuple,
         agent: Callable[[], dict[Account, float]] = dict,
+        hints: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.snapshot: Snapshot | None = None
         self.gpus: tuple[Gpu, ...] = ()
         self.plan: Plan | None = None
         self._meter, self._ledger = meter, ledger
-        self._sources, self._agent = sources, agent
+        self._sources, self._agent, self._hints = sources, agent, hints
         self._windows = Windows(())
         self._left: dict[str, float] = {}
 
@@ -58,7 +62,7 @@ class Publisher:
             engines=views,
             gpus=self.gpus,
             sources=self._sources(),
-            hints=self.plan.hints if self.plan else (),
+            hints=(*(self.plan.hints if self.plan else ()), *self._hints()),
             currency=self.plan.config.currency if self.plan else "USD",
         )
 

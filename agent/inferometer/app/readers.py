@@ -11,7 +11,8 @@ import aiohttp
 from inferometer import adapters
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
-from inferometer.model import Batch, EngineSignal, GpuReading, Page, Sample, Signal
+from inferometer.app.spans import Spans
+from inferometer.model import Batch, EngineSignal, Export, GpuReading, Page, Sample, Signal
 from inferometer.sources import SourceStats, poll
 from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.scrape import Scraper, Target
@@ -30,10 +31,10 @@ class Readers:
     ``follow`` may be called again with another plan; ``stop`` ends the stream.
     """
 
-    def __init__(self, clock: Clock, nvml: NvmlSource | None) -> None:
+    def __init__(self, clock: Clock, nvml: NvmlSource | None, spans: Spans) -> None:
         self.session: aiohttp.ClientSession | None = None
         self.stats = SourceStats()
-        self._clock, self._nvml = clock, nvml
+        self._clock, self._nvml, self._spans = clock, nvml, spans
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self._translators: dict[str, adapters.Translator] = {}
         self._tasks: dict[_Poll, asyncio.Task[None]] = {}
@@ -53,10 +54,15 @@ class Readers:
         self.stats.forget(self._translators.keys() - plan.targets.keys())
         self.stats.urls.update({name: target.url for name, target in plan.targets.items()})
         self._keep_translators(plan)
+        self._spans.follow(plan)
         for key, read in reads.items():
             if key not in self._tasks:
                 polling = poll(read, interval, self._queue.put_nowait, self._clock.at)
                 self._tasks[key] = asyncio.create_task(polling)
+
+    def emit(self, sample: Sample) -> None:
+        """Take what a receiver was sent; the receiver sees to it that this is not too much."""
+        self._queue.put_nowait(sample)
 
     async def stop(self) -> None:
         """End the stream after what has been read already."""
@@ -85,6 +91,9 @@ class Readers:
             if isinstance(sample, GpuReading):
                 self.stats.seen(sample, batch.wall)
                 signals.append(sample)
+            elif isinstance(sample, Export):
+                self.stats.seen(sample, batch.wall)
+                signals += self._spans.signals(sample)
             elif isinstance(sample, Page) and sample.source in self._translators:
                 signals.append(self._translated(sample, batch.wall))
         return signals

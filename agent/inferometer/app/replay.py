@@ -8,11 +8,12 @@ from pathlib import Path
 from inferometer import adapters, economics, pipeline
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
+from inferometer.app.spans import Spans
 from inferometer.config import Config
-from inferometer.errors import ConfigError, RecordingError
+from inferometer.errors import ConfigError, RecordingError, SourceError
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Batch, Entry, Interval, Page, Signal, Snapshot
+from inferometer.model import Batch, Entry, Export, Interval, Page, Sample, Signal, Snapshot
 from inferometer.sources import recording
 from inferometer.sources.page import PageParser
 
@@ -33,11 +34,14 @@ async def replay(
     _check_engines(layout, folder)
     meter = Meter(layout.watches, settings.interval)
     ledger = Ledger(None, settings.currency, wall=lambda: rows.at)
-    publisher = Publisher(meter, ledger)
+    spans = Spans(ledger.spans.take)
+    spans.follow(layout)
+    counted = spans.values if settings.otlp is not None else dict
+    publisher = Publisher(meter, ledger, agent=counted, hints=spans.hints)
     publisher.follow(layout)
-    rows = _Rows(folder, layout)
+    rows = _Rows(folder, layout, spans)
 
-    def publish(batch: Batch, entries: list[Entry]) -> None:
+    def publish(batch: Batch, entries: list[Entry], _: bool = True) -> None:  # noqa: FBT001, FBT002  as the pipeline has it
         publisher(batch, entries)
         if publisher.snapshot is not None:
             each(publisher.snapshot)
@@ -58,9 +62,11 @@ async def replay(
 class _Rows:
     """The rows of a recording as batches; ``at`` is the time of the newest."""
 
-    def __init__(self, folder: Path, layout: Plan) -> None:
+    def __init__(self, folder: Path, layout: Plan, spans: Spans) -> None:
         self.at = 0.0
         self._folder = folder
+        self._spans = spans
+        self._with_spans = layout.config.otlp is not None
         self._parsers = {name: PageParser(adapters.wanted(known)) for name, known in layout.adapters.items()}
         self._translators = {
             name: adapters.Translator(name, known, layout.tenants.get(name)) for name, known in layout.adapters.items()
@@ -69,11 +75,30 @@ class _Rows:
     async def batches(self) -> AsyncIterator[Batch]:
         for row in recording.read(self._folder):
             self.at = max(self.at, row.at)
-            pages = (self._page(row),) if row.kind == "metrics" and row.source in self._parsers else ()
-            yield Batch(self.at, self.at, pages)
+            yield Batch(self.at, self.at, self._samples(row))
 
     def translate(self, batch: Batch) -> list[Signal]:
-        return [self._translators[page.source](page) for page in batch.samples if isinstance(page, Page)]
+        signals: list[Signal] = []
+        for sample in batch.samples:
+            if isinstance(sample, Page):
+                signals.append(self._translators[sample.source](sample))
+            elif isinstance(sample, Export):
+                signals += self._spans.signals(sample)
+        return signals
+
+    def _samples(self, row: recording.Row) -> tuple[Sample, ...]:
+        if row.kind == "metrics":
+            return (self._page(row),) if row.source in self._parsers else ()
+        return (self._export(row),) if self._with_spans and row.status == "200" else ()
+
+    def _export(self, row: recording.Row) -> Export:
+        from inferometer.sources.otlp.decode import decode, from_protobuf  # noqa: PLC0415  costs memory
+
+        try:
+            decoded = decode(from_protobuf(row.body), self._spans.reader_for, self.at)
+        except SourceError as error:
+            raise RecordingError(f"{self._folder}: the spans of {row.source} at {row.at}: {error}") from error
+        return Export(row.source, self.at, requests=decoded.requests, outcomes=decoded.outcomes)
 
     def _page(self, row: recording.Row) -> Page:
         if row.status != "200":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferometer.exposition.metric import Label
-from inferometer.model import OUTCOMES, SLOS, STATES, TOKEN_TYPES
+from inferometer.model import OUTCOMES, SLOS, SPAN_OUTCOMES, STATES, TOKEN_TYPES
 
 WORKLOAD = Label("workload")
 ENGINE = Label("engine")
@@ -42,4 +42,4 @@ XID = Label("xid")
 DIRECTION = Label("direction", ("rx", "tx"))
 
 REASON = Label("reason", overlapping=True)
-SPAN_OUTCOME = Label("outcome")
+SPAN_OUTCOME = Label("outcome", SPAN_OUTCOMES)

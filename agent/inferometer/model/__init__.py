@@ -12,6 +12,7 @@ from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
 from inferometer.model.snapshots import EngineView, Snapshot, SourceView
+from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value
 from inferometer.model.verdicts import Exemplar, Tally, Verdicts
 from inferometer.model.words import (
     INPUT_CACHED,
@@ -36,6 +37,8 @@ __all__ = [
     "OUTPUT",
     "PER_ENGINE",
     "SLOS",
+    "SPAN_MEMORY_SECONDS",
+    "SPAN_OUTCOMES",
     "STATES",
     "TOKEN_TYPES",
     "Account",
@@ -58,6 +61,7 @@ __all__ = [
     "ModelChange",
     "Page",
     "Pod",
+    "Read",
     "Recent",
     "Request",
     "Sample",
@@ -65,10 +69,12 @@ __all__ = [
     "Signal",
     "Snapshot",
     "SourceView",
+    "Span",
     "Stratum",
     "Tally",
     "Traced",
     "Traits",
+    "Value",
     "Verdicts",
     "by_workload",
 ]

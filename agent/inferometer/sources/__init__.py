@@ -79,6 +79,11 @@ class SourceStats:
         if sample.error != before:
             self._log_change(sample)
 
+    def refused(self, name: str, reason: str) -> None:
+        """Count what a receiver would not take; that a sender errs says nothing about the source."""
+        errors = self._sources.setdefault(name, _Source()).errors
+        errors[reason] = errors.get(reason, 0) + 1
+
     def forget(self, names: Collection[str]) -> None:
         """Drop sources that are no longer configured or discovered."""
         for name in names:
