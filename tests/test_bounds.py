@@ -58,7 +58,9 @@ def intervals(rng, names, seconds):
     at, step = 0.0, rng.choice([step for step in (0.2, 1.0, 5.0, 15.0) if seconds / step <= 150])
     while at < seconds:
         serving = {name: alive(life, at) for name, life in names.items()}
-        meter.add(Batch(at, at), [pages[id(p)](at) if p else EngineSignal(n, at, "refused") for n, p in serving.items()])
+        meter.add(
+            Batch(at, at), [pages[id(p)](at) if p else EngineSignal(n, at, "refused") for n, p in serving.items()]
+        )
         yield from meter.due(at)
         at += rng.uniform(0.5, 1.5) * step
     yield from meter.finish(at)

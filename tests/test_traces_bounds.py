@@ -117,10 +117,10 @@ class Run:
             self.meter.add(Batch(at, at), signals)
             self.take(self.meter.due(at))
             if rng.random() < 0.01:
-                self.restart(at)
+                self.restart()
         self.take(self.meter.finish(at))
 
-    def restart(self, at):
+    def restart(self):
         """The agent is restarted: what waits is in its marks."""
         marks = self.meter.marks()
         watches = {engine.watch.workload: engine.watch for engine in self.meter._engines.values()}

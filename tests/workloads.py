@@ -98,7 +98,8 @@ def request(rng, at, load, leaving):
 class Pages:
     """The pages of one process, asked for in the order of time.
 
-    ``ahead``: by how much its clock is. ``failed_show``: failed requests leave latencies as well; ``traits`` tell whether those of one token leave a TPOT.
+    ``ahead``: by how much its clock is. ``failed_show``: failed requests leave latencies as well; ``traits`` tell
+    whether those of one token leave a TPOT.
     """
 
     def __init__(self, process, engine, traits, *, failed_show, ahead=0.0):

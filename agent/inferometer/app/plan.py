@@ -109,7 +109,7 @@ def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:
 
 def _policy(settings: Config, workload: Workload) -> Policy:
     weights = settings.tokens.weights
-    thresholds = workload.slo.thresholds
+    thresholds, models = workload.slo.thresholds, config.slos.by_model(workload.slo)
     electricity = settings.electricity
     return Policy(
         workload=workload.name,
@@ -119,7 +119,7 @@ def _policy(settings: Config, workload: Workload) -> Policy:
         carbon_grams_per_kwh=settings.carbon.grams_per_kwh if settings.carbon is not None else None,
         training=config.costs.training(workload.training),
         rates=(workload.rates.prefill, workload.rates.decode) if workload.rates is not None else None,
-        slo=Slo(thresholds, workload.slo.objective, config.slos.by_model(workload.slo)) if thresholds else None,
+        slo=Slo(thresholds, workload.slo.objective, models) if thresholds or any(models.values()) else None,
         budget=config.costs.budget(workload.budget),
         weights={
             "input_uncached": weights.input_uncached,

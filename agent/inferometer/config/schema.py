@@ -86,7 +86,9 @@ class Slo(Struct, frozen=True):
         float, Number(above=0, below=1), "Share of requests that shall be good; with a preset its own (MLPerf: 0.99)"
     ] = 0.95
     preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name; limits written beside it win"] = None
-    models: Annotated[dict[str, Limits], "Models with limits of their own, by served name; what they leave out holds"] = {}
+    models: Annotated[
+        dict[str, Limits], "Models with limits of their own, by served name; what they leave out holds"
+    ] = {}
 
     @property
     def thresholds(self) -> dict[str, float]:

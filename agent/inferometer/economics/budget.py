@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from msgspec import Struct
@@ -43,14 +42,12 @@ def bounds(budget: Budget, wall: float) -> tuple[float, float]:
     return start.timestamp(), end.timestamp()
 
 
-def outlook(budget: Budget, wall: float, hours: Iterable[tuple[float, float]], rate: float) -> Outlook:
-    """Where a budget stands at ``wall``. ``hours``: start of each hour and its money; ``rate``: money per second now.
+def outlook(budget: Budget, wall: float, spent: float, rate: float) -> Outlook:
+    """Where a budget stands at ``wall``, with ``spent`` since the period's start and ``rate`` money per second now.
 
-    An hour counts whole to the period in which it began. Forecast = spent + rate * time left (G13b); what a rolling
-    period will have cost is rate * period.
+    Forecast = spent + rate * time left (G13b); what a rolling period will have cost is rate * period.
     """
-    start, end = bounds(budget, wall)
-    spent = sum(money for hour, money in hours if start <= hour < end)
+    _, end = bounds(budget, wall)
     forecast = spent + rate * (end - wall) if isinstance(budget.period, str) else rate * budget.period
     return Outlook(budget.amount, spent, forecast)
 

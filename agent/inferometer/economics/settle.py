@@ -108,6 +108,8 @@ def _goodput(entry: Entry, workload: str, stratum: Stratum, policy: Policy) -> N
     if policy.slo is None:
         return
     limits = policy.slo.of(stratum.model)
+    if not limits:
+        return
     where, verdict = (workload, stratum.model), goodput.judge(stratum, limits)
     met = {slo: bounds for slo, bounds in verdict.met.items() if slo in stratum.latencies}
     _verdict(entry, where, "histogram", Goodput(verdict.judged, verdict.good, met))

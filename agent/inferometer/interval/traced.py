@@ -152,7 +152,7 @@ class ModelTraces(Struct):
     def _exact(
         self, first: Waiting, differ: dict[str, dict[int, float]], near: list[float], taken: int
     ) -> tuple[Stratum, int]:
-        """Spans told of all that finished. ``near``: until when those near its edges may have ended; ``taken`` of them."""
+        """Spans told of all that finished, ``taken`` of those near its edges, which may have ended until ``near``."""
         posted = rest(first.stratum, first.told, self.carry)
         verdicts, stratum = first.told.verdicts, first.stratum
         ahead = [high for high in (*self.carry.ahead, *near[:taken]) if high >= first.end]
