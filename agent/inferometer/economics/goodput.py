@@ -50,8 +50,14 @@ def judge(stratum: Stratum, thresholds: Mapping[str, float]) -> Goodput:
     worst = sum(finished - stratum.failed - bounds.lower for bounds in met.values())
     lower = max(0.0, finished - stratum.failed - worst)
     upper = min([stratum.ok, *(bounds.upper for bounds in met.values())])
-    clipped = {name: Bounds(max(0.0, min(b.lower, b.upper)), b.upper) for name, b in met.items()}
-    return Goodput(stratum.judged, Bounds(min(lower, upper), upper), clipped)
+    clipped = {name: _blurred(stratum, Bounds(max(0.0, min(b.lower, b.upper)), b.upper)) for name, b in met.items()}
+    return Goodput(stratum.judged, _blurred(stratum, Bounds(min(lower, upper), upper)), clipped)
+
+
+def _blurred(stratum: Stratum, bounds: Bounds) -> Bounds:
+    """Each request that may be another one moves both bounds by one."""
+    blur = stratum.blur
+    return Bounds(max(0.0, bounds.lower - blur), min(stratum.finished, bounds.upper + blur)) if blur else bounds
 
 
 def _met(stratum: Stratum, slo: str, threshold: float) -> Bounds:

@@ -57,12 +57,19 @@ class Carry(Struct):
 
     A request that ended just after a stratum may stand in for one of the stratum that no span told of. What the sums
     are out by goes to the next stratum, where it comes right. ``ahead``: until when such spans may have ended.
+    ``lost``: what the sums were out by is no longer known; then each of those ahead may blur what is bounded.
     """
 
     ok: float = 0.0
     failed: float = 0.0
     counts: Counts = field(default_factory=dict)
     ahead: list[float] = field(default_factory=list)
+    lost: bool = False
+
+    def past(self, end: float) -> Carry:
+        """What is left of it after a stratum that was bounded: spans that may have ended later still."""
+        ahead = [high for high in self.ahead if high >= end]
+        return Carry(ahead=ahead, lost=True) if ahead else Carry()
 
 
 def rest(stratum: Stratum, told: Told, carry: Carry) -> Stratum:
@@ -76,13 +83,14 @@ def rest(stratum: Stratum, told: Told, carry: Carry) -> Stratum:
         stratum.model,
         stratum.began,
         in_flight=max(0.0, stratum.in_flight + len(carry.ahead) - told.before),
-        carried=stratum.carried,
+        carried=None if carry.ahead else stratum.carried,
         ok=ok,
         failed=left - ok,
         rejected=stratum.rejected,
         vanished=stratum.vanished,
         single_token_has_tpot=stratum.single_token_has_tpot,
         spans=verdicts if verdicts.requests else None,
+        blur=float(len(carry.ahead)) if carry.lost else 0.0,
     )
     if left:
         counts = own(stratum, told, carry)

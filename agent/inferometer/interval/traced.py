@@ -145,7 +145,7 @@ class ModelTraces(Struct):
                 first.told = whole
                 return self._exact(first, differ, [high for _, _, high in near], len(taken))
             return self._bounded(first, told), -1
-        if (near or short < 0) and self.merge_next():
+        if (near or short < 0 or self.carry.past(first.end).ahead) and self.merge_next():
             return None, 0
         return self._bounded(first, told if short > 0 else Told()), -1
 
@@ -157,7 +157,10 @@ class ModelTraces(Struct):
         verdicts, stratum = first.told.verdicts, first.stratum
         ahead = [high for high in (*self.carry.ahead, *near[:taken]) if high >= first.end]
         ok = stratum.ok + self.carry.ok - verdicts.ok
-        self.carry = Carry(ok, -ok, differ, ahead) if ahead and not first.last else Carry()
+        if not ahead or first.last:
+            self.carry = Carry()
+        else:
+            self.carry = Carry(ahead=ahead, lost=True) if self.carry.lost else Carry(ok, -ok, differ, ahead)
         del self.waiting[0]
         following = self.strata[0] if self.strata and not first.last else None
         if following is not None and near:
@@ -165,8 +168,10 @@ class ModelTraces(Struct):
         return posted, taken
 
     def _bounded(self, first: Waiting, told: Told) -> Stratum:
-        posted = rest(first.stratum, told, self.carry)
-        self.carry = Carry()
+        later = self.carry.past(first.end)
+        carry = Carry(ahead=self.carry.ahead, lost=True) if later.ahead else self.carry
+        posted = rest(first.stratum, told, carry)
+        self.carry = Carry() if first.last else later
         del self.waiting[0]
         return posted
 

@@ -27,6 +27,7 @@ class Stratum(Struct):
 
     ``carried``: the TTFTs of earlier strata among which those of the requests in flight are; None where unknown.
     ``spans``: what spans said; their requests are no longer in the rest of the stratum.
+    ``blur``: so many of its requests may be others than those that its counts and latencies are of.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Stratum(Struct):
     latencies: dict[str, Histogram] = field(default_factory=dict)
     single_token_has_tpot: bool = True
     spans: Verdicts | None = None
+    blur: float = 0.0
 
     @property
     def finished(self) -> float:
