@@ -23,6 +23,8 @@ _EXPECTED_SECONDS = 3600.0
 _LONGEST_MERGED_SECONDS = 60.0
 _MOST_LOOSE = 50_000
 _MOST_SEALED = 8
+Near = tuple[Request, float, float]
+"""A request, and between which times it ended."""
 Limits = Callable[[str], Mapping[str, float]]
 
 
@@ -30,7 +32,7 @@ class Waiting(Struct):
     """A stratum of which spans may tell: of requests that ended after ``floor`` and until ``end``, on the steady clock.
 
     ``start``: where its own counts begin; ``floor`` is earlier where spans of the stratum before may be left over.
-    ``last``: what ends after it is on no page.
+    ``last``: until when its process was seen, where it is the last of it; what ended later is on no page.
     """
 
     stratum: Stratum
@@ -38,7 +40,7 @@ class Waiting(Struct):
     floor: float
     end: float = inf
     told: Told = field(default_factory=Told)
-    last: bool = False
+    last: float | None = None
 
     def holds(self, low: float, high: float) -> bool:
         """Whether a request that ended between the two certainly ended in it."""
@@ -82,11 +84,11 @@ class ModelTraces(Struct):
         """What ended before is judged already, or on no page of the agent's."""
         self.sealed = [*self.sealed[-_MOST_SEALED:], at]
 
-    def hold(self, stratum: Stratum, end: float, start: float | None, *, last: bool) -> None:
+    def hold(self, stratum: Stratum, end: float, start: float | None) -> None:
         """The open stratum ended."""
         self.follow(stratum, start)
         if self.open is not None:
-            self.open.stratum, self.open.end, self.open.last = stratum, end, last
+            self.open.stratum, self.open.end = stratum, end
             self.waiting.append(self.open)
             self.open = None
 
@@ -114,7 +116,7 @@ class ModelTraces(Struct):
     def merge_next(self) -> bool:
         """Make the first two strata one, where they are of one process and the first is short."""
         first, *later = self.waiting
-        if not later or first.last or first.end - first.stratum.began >= _LONGEST_MERGED_SECONDS:
+        if not later or first.last is not None or first.end - first.stratum.began >= _LONGEST_MERGED_SECONDS:
             return False
         one, more = first.stratum, later[0].stratum
         one.ok += more.ok
@@ -128,50 +130,48 @@ class ModelTraces(Struct):
         del self.waiting[1]
         return True
 
-    def post(self, near: list[tuple[Request, float, float]], limits: Mapping[str, float]) -> tuple[Stratum | None, int]:
-        """The verdict of the first stratum that waits, and how many of the spans ``near`` its edges it took.
+    def post(self, near: list[Near], limits: Mapping[str, float]) -> tuple[Stratum | None, list[Request]]:
+        """The verdict of the first stratum that waits, and which of the spans ``near`` its edges are used up by it.
 
-        None where a longer stratum can be judged better. All that it does not take are for the next one, -1: for none.
+        None where a longer stratum can be judged better.
         """
+        every = [request for request, _, _ in near]
         first = self.waiting[0]
         told, finished = first.told, first.stratum.finished
         short = finished - told.verdicts.requests
+        if first.last is not None:
+            near = [one for one in near if one[2] <= first.last]
         if 0 <= short <= len(near):
-            taken, whole = near[: int(short)], told.copy()
+            taken = near[: int(short)]
             for request, low, high in taken:
-                self._tell(whole, first, request, (low, high), limits)
-            differ = out_by(first.stratum, whole, self.carry)
-            if not (first.last and taken and differ):
-                first.told = whole
-                return self._exact(first, differ, [high for _, _, high in near], len(taken))
-            return self._bounded(first, told), -1
+                self._tell(told, first, request, (low, high), limits)
+            return self._exact(first, [high for _, _, high in near], taken)
         if (near or short < 0 or self.carry.past(first.end).ahead) and self.merge_next():
-            return None, 0
-        return self._bounded(first, told if short > 0 else Told()), -1
+            return None, []
+        return self._bounded(first, told if short > 0 else Told()), every
 
-    def _exact(
-        self, first: Waiting, differ: dict[str, dict[int, float]], near: list[float], taken: int
-    ) -> tuple[Stratum, int]:
-        """Spans told of all that finished, ``taken`` of those near its edges, which may have ended until ``near``."""
+    def _exact(self, first: Waiting, near: list[float], taken: list[Near]) -> tuple[Stratum, list[Request]]:
+        """Spans told of all that finished: some were ``taken`` of those near its edges, which ended until ``near``."""
         posted = rest(first.stratum, first.told, self.carry)
         verdicts, stratum = first.told.verdicts, first.stratum
-        ahead = [high for high in (*self.carry.ahead, *near[:taken]) if high >= first.end]
+        differ = out_by(stratum, first.told, self.carry)
+        ahead = [high for high in (*self.carry.ahead, *near[: len(taken)]) if high >= first.end]
         ok = stratum.ok + self.carry.ok - verdicts.ok
-        if not ahead or first.last:
+        if not ahead or first.last is not None:
             self.carry = Carry()
         else:
             self.carry = Carry(ahead=ahead, lost=True) if self.carry.lost else Carry(ok, -ok, differ, ahead)
         del self.waiting[0]
-        following = self.strata[0] if self.strata and not first.last else None
+        following = self.strata[0] if self.strata and first.last is None else None
         if following is not None and near:
             following.floor = first.floor
-        return posted, taken
+        return posted, [request for request, _, _ in taken]
 
     def _bounded(self, first: Waiting, told: Told) -> Stratum:
         later = self.carry.past(first.end)
         carry = Carry(ahead=self.carry.ahead, lost=True) if later.ahead else self.carry
         posted = rest(first.stratum, told, carry)
-        self.carry = Carry() if first.last else later
+        self.carry = Carry() if first.last is not None else later
         del self.waiting[0]
         return posted
 
@@ -209,6 +209,7 @@ class Traces(Struct):
             waiting.start += seconds
             waiting.floor += seconds
             waiting.end += seconds
+            waiting.last = None if waiting.last is None else waiting.last + seconds
             waiting.stratum.began += seconds
         for model in self.models.values():
             model.sealed = [at + seconds for at in model.sealed]
@@ -218,7 +219,7 @@ class Traces(Struct):
         """A page was read ``at``. ``start``: since when it counts, where it does not go on from the last one."""
         ended = list(ended)
         for stratum in ended:
-            self._model(stratum.model).hold(stratum, at, start, last=False)
+            self._model(stratum.model).hold(stratum, at, start)
         begun = {stratum.model for stratum in ended}
         for stratum in open_now:
             self._model(stratum.model).follow(stratum, None if stratum.model in begun else start)
@@ -226,11 +227,11 @@ class Traces(Struct):
     def over(self, ended: Iterable[Stratum], read_at: float) -> None:
         """The process ended, or the recording: no page after that of ``read_at`` shows what these strata count."""
         for stratum in ended:
-            self._model(stratum.model).hold(stratum, read_at, None, last=True)
+            self._model(stratum.model).hold(stratum, read_at, None)
         for model in self.models.values():
             model.open = None
             if model.waiting:
-                model.waiting[-1].last = True
+                model.waiting[-1].last = read_at
 
     def settle(self, read_at: float, ahead: float, limits: Limits) -> None:
         """Give every span that ended before the page of ``read_at`` to its stratum, if that is certain."""
@@ -256,11 +257,11 @@ class Traces(Struct):
         for name, model in self.models.items():
             while model.waiting and model.waiting[0].end <= until:
                 near = self._near(name, model.waiting[0], ahead)
-                posted, taken = model.post(near, limits(name))
+                posted, used = model.post(near, limits(name))
                 if posted is None:
                     self.settle(model.waiting[0].end, ahead, limits)
                     continue
-                gone = {id(request) for request, _, _ in (near if taken < 0 else near[:taken])}
+                gone = {id(request) for request in used}
                 self.loose = [request for request in self.loose if id(request) not in gone]
                 done.append(posted)
         return done
@@ -283,7 +284,7 @@ class Traces(Struct):
         """Requests that wait for late spans."""
         return sum(waiting.stratum.judged for model in self.models.values() for waiting in model.waiting)
 
-    def _near(self, name: str, waiting: Waiting, ahead: float) -> list[tuple[Request, float, float]]:
+    def _near(self, name: str, waiting: Waiting, ahead: float) -> list[Near]:
         """The loose spans that may belong to a stratum, in the order of their ends."""
         near = []
         for request in self.loose:
