@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "ledger": {"model", "errors"},
     "sources": {"model", "errors", "log"},
     "exposition": {"model"},
-    "config": {"errors", "model", "economics.prices"},
+    "config": {"errors", "model", "economics.prices", "economics.budget"},
     "sim": set(),
     "cli": {"", "app", "config", "sim", "errors", "log"},
     "app": EVERY_PART,

@@ -16,6 +16,7 @@ SOURCE = Label("source")
 
 TOKEN_TYPE = Label("type", TOKEN_TYPES)
 COST_TYPE = Label("type", (*TOKEN_TYPES, "idle", "unassigned"))
+REQUEST_TOKENS = Label("type", ("input", "output"))
 OUTCOME = Label("outcome", OUTCOMES)
 STATE = Label("state", STATES)
 COMPONENT = Label("component", ("gpu", "electricity", "software", "hosting", "training", "other"))

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import time
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -106,6 +106,14 @@ class Ledger:
         self._waiting, self._waiting_marks = [], {}
         self.spans.committed(ids)
         return True
+
+    def past(self, since: float, workloads: Container[str]) -> list[tuple[str, int, dict[Account, float]]] | None:
+        """The hourly rows of these workloads since then, as on the disk; None where the ledger is in memory only."""
+        if self._database is None:
+            return None
+        query = "SELECT workload, hour, amounts FROM hours WHERE hour >= ? ORDER BY hour"
+        rows = self._database.execute(query, (since,))
+        return [(workload, hour, amounts_in(text)) for workload, hour, text in rows if workload in workloads]
 
     def close(self) -> None:
         """Finish what is being written and let go of the folder."""
