@@ -50,6 +50,7 @@ class Gpu(Struct, frozen=True):
     uuid: str
     index: int
     name: str = ""
+    driver: str = ""
     up: bool = True
     power_watts: float | None = None
     power_scope: str = "gpu"
