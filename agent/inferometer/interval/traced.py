@@ -84,6 +84,10 @@ class ModelTraces(Struct):
         """What ended before is judged already, or on no page of the agent's."""
         self.sealed = [*self.sealed[-_MOST_SEALED:], at]
 
+    def lost(self, low: float, high: float) -> bool:
+        """Whether a request that ended between the two may have ended on either side of such a time."""
+        return any(low <= at <= high for at in self.sealed)
+
     def hold(self, stratum: Stratum, end: float, start: float | None) -> None:
         """The open stratum ended."""
         self.follow(stratum, start)
@@ -94,7 +98,7 @@ class ModelTraces(Struct):
 
     def judge(self, request: Request, low: float, high: float, limits: Mapping[str, float]) -> bool | None:
         """Give a request to the stratum in which it certainly ended: True; None where it may have in several."""
-        if any(low <= at <= high for at in self.sealed):
+        if self.lost(low, high):
             return False
         for waiting in self.strata:
             if waiting.holds(low, high):
@@ -230,7 +234,7 @@ class Traces(Struct):
             self._model(stratum.model).hold(stratum, read_at, None)
         for model in self.models.values():
             model.open = None
-            if model.waiting:
+            if model.waiting and model.waiting[-1].last is None:
                 model.waiting[-1].last = read_at
 
     def settle(self, read_at: float, ahead: float, limits: Limits) -> None:
@@ -289,7 +293,8 @@ class Traces(Struct):
         near = []
         for request in self.loose:
             low, high = (at - ahead for at in self.skew.place(request.ended))
-            if self._named(request) == name and waiting.may_hold(low, high):
+            model = self.models[name]
+            if self._named(request) == name and waiting.may_hold(low, high) and not model.lost(low, high):
                 near.append((request, low, high))
         return sorted(near, key=lambda one: one[0].ended)
 
