@@ -285,8 +285,9 @@ class Traces(Struct):
         return list(found.values())
 
     def pending(self) -> float:
-        """Requests that wait for late spans."""
-        return sum(waiting.stratum.judged for model in self.models.values() for waiting in model.waiting)
+        """Requests that wait for late spans; of an engine without a page, spans that wait for being placed."""
+        waiting = sum(waiting.stratum.judged for model in self.models.values() for waiting in model.waiting)
+        return waiting if self.models else float(len(self.loose))
 
     def _near(self, name: str, waiting: Waiting, ahead: float) -> list[Near]:
         """The loose spans that may belong to a stratum, in the order of their ends."""
