@@ -1,16 +1,20 @@
 """A running agent and the exporters that engines use: every span counts once, whoever dies and whenever."""
 
+import asyncio
 import contextlib
 import random
 import sqlite3
 import threading
 import time
+from functools import partial
 from hashlib import blake2b
 from http.client import HTTPException
 
 import grpc
 import pytest
 from exports import VLLM, add_span, export, post, some_id
+from inferometer import config
+from inferometer.app import agent as app
 from live import Agent, eventually, free_port, inferometer_says
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -112,7 +116,7 @@ def test_the_exporters_of_the_sdk_are_heard(traced, agent, make):
 def test_the_source_is_up_and_all_outcomes_are_there(agent):
     page = agent.until(lambda page: page.sum("inferometer_source_up", source="otlp") == 1)
     outcomes = {row.labels["outcome"] for row in page.rows("inferometer_spans_total")}
-    assert outcomes == {"accepted", "duplicate", "ignored", "unmatched", "malformed", "late", "skewed"}
+    assert outcomes == {"accepted", "skewed", "duplicate", "ignored", "unmatched", "malformed"}
 
 
 def test_an_export_that_comes_again_counts_once(traced, agent):
@@ -213,6 +217,47 @@ def test_a_receiver_killed_under_load_loses_nothing_acknowledged_and_doubles_not
     assert len(committed) == len(set(committed)), "a span was taken twice"
     assert set(committed) == set().union(*(load.acknowledged for load in loads))
     assert len(committed) > 500
+
+
+def test_what_a_disk_refuses_is_not_acknowledged_and_counts_once_in_the_end(tmp_path):
+    settings = Traced(tmp_path)
+    url = settings.url
+
+    async def scenario():
+        load = partial(config.load, str(settings.config), {"web.listen-address": "127.0.0.1:0"}, {})
+        agent, stop = app.Agent(load, {}), asyncio.Event()
+        running = asyncio.create_task(agent.run(stop))
+        body = export(5)
+        body.resource_spans[0].resource.attributes[0].value.string_value = "vllm-a"
+        await asyncio.to_thread(eventually, lambda: agent.ready()[0])
+        agent._ledger._database.execute("PRAGMA query_only = ON")
+        refused = [await asyncio.to_thread(post, url, body.SerializeToString()) for _ in range(2)]
+        agent._ledger._database.execute("PRAGMA query_only = OFF")
+        taken = await asyncio.to_thread(post, url, body.SerializeToString())
+        stop.set()
+        await running
+        return [answer.status for answer in (*refused, taken)], agent._spans.values()
+
+    answers, counted = asyncio.run(scenario())
+    assert answers == [503, 503, 200]
+    assert counted["inferometer_spans_total", ("accepted",)] == 5
+    assert len(settings.committed()) == 5
+
+
+def test_an_agent_that_stops_answers_what_it_has_and_takes_no_more(tmp_path):
+    traced = Traced(tmp_path)
+    load = Load(traced, 1)
+    with traced.running() as agent:
+        load.start()
+        eventually(lambda: len(load.acknowledged) > 200)
+        assert agent.stop() == 0
+        known = set(load.acknowledged)
+        assert "Traceback" not in agent.log
+    assert known <= set(traced.committed())
+    with traced.running():
+        load.over.set()
+        load.join()
+    assert set(traced.committed()) == load.acknowledged
 
 
 def test_an_exporter_of_the_sdk_survives_a_receiver_that_is_away(tmp_path):

@@ -5,6 +5,8 @@ import contextlib
 import gzip
 import json
 import socket
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -16,10 +18,13 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from inferometer import adapters
 from inferometer.adapters import SpanReader
+from inferometer.app import receivers as wiring
+from inferometer.errors import InferometerError
 from inferometer.exposition.listen import listen
 from inferometer.sources.otlp import grpc, http, intake
 from inferometer.sources.otlp.http import make_app
 from inferometer.sources.otlp.intake import MAX_BODY_BYTES, Clocks, Intake, Limits
+from live import environment
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -129,9 +134,17 @@ def test_spans_that_cannot_be_are_a_partial_success(kind):
     if kind == PROTOBUF:
         partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
         assert partial.rejected_spans == 2
-        assert partial.error_message.startswith("spans not counted: 2 malformed")
+        assert partial.error_message.startswith("2 spans have ids, times or numbers that cannot be")
     else:
         assert json.loads(answer.body)["partialSuccess"]["rejectedSpans"] == "2"
+
+
+def test_a_clock_that_is_wrong_is_a_warning():
+    """As the specification has it: a message, and nothing rejected."""
+    answer = posted(export(2, ended=time.time() + 3600).SerializeToString())
+    partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
+    assert (answer.status, partial.rejected_spans) == (200, 0)
+    assert partial.error_message == "2 spans came before they ended or minutes after: check the clocks"
 
 
 def test_grpc_takes_and_answers_the_same():
@@ -316,3 +329,20 @@ def test_an_agent_that_stops_takes_no_more():
 def test_the_limit_leaves_room_for_what_exporters_send():
     """512 spans a batch is their default; the collector sends 8192."""
     assert len(export(512).SerializeToString()) * 16 < 2 * MAX_BODY_BYTES
+
+
+def test_grpc_without_its_extra_is_one_clear_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    monkeypatch.delitem(sys.modules, "inferometer.sources.otlp.grpc")
+    monkeypatch.delattr("inferometer.sources.otlp.grpc")
+    with pytest.raises(InferometerError, match=r"pip install 'inferometer\[grpc\]'"):
+        asyncio.run(wiring._grpc("127.0.0.1:0", Receivers().intake, contextlib.AsyncExitStack()))
+
+
+def test_nothing_of_otlp_is_loaded_where_it_is_off():
+    """Its libraries cost memory that an agent without traces can do without."""
+    code = "import sys, inferometer.cli, inferometer.app.agent, inferometer.app.replay; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
+    ).stdout.split()
+    assert not [name for name in loaded if name.startswith(("grpc", "google", "opentelemetry"))]

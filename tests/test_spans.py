@@ -30,6 +30,7 @@ workloads:
       - {url: 'http://c:1/metrics', spans: {service.name: b, shard: '2'}}
       - {url: 'http://d:1/metrics'}
 """
+WALL = 1.8e9
 LATENCY = {"gen_ai.latency.e2e": 1.0}
 
 
@@ -40,13 +41,13 @@ def planned(text, tmp_path):
 
 
 def spans(text, tmp_path):
-    one = Spans(SpanIds(lambda: 1.8e9).take)
+    one = Spans(SpanIds(lambda: WALL).take)
     one.follow(planned(text, tmp_path))
     return one
 
 
-def request(number):
-    return Request(number.to_bytes(24, "big"), 1.0, 2.0)
+def request(number, ended=WALL):
+    return Request(number.to_bytes(24, "big"), ended - 1.0, ended)
 
 
 def export(*requests, **outcomes):
@@ -54,18 +55,22 @@ def export(*requests, **outcomes):
     return Export("otlp", 5.0, requests=tuple((resource, request(n)) for n, resource in requests), outcomes=outcomes)
 
 
+def signals(one, sample):
+    return one.signals(sample, WALL)
+
+
 def counts(one):
     return {outcome: value for (_, (outcome,)), value in one.values().items() if value}
 
 
 def engine_of(one, resource):
-    found = one.signals(export((len(counts(one)) + sum(map(int, counts(one).values())) + 1, resource)))
+    found = signals(one, export((len(counts(one)) + sum(map(int, counts(one).values())) + 1, resource)))
     return found[0].engine if found else None
 
 
 def test_all_spans_of_one_engine_are_its(tmp_path):
     one = spans(ONE, tmp_path)
-    assert one.signals(export((1, {}), (2, {"service.name": "whatever"}), ignored=3)) == [
+    assert signals(one, export((1, {}), (2, {"service.name": "whatever"}), ignored=3)) == [
         Traced("a:1", 5.0, (request(1), request(2)))
     ]
     assert counts(one) == {"accepted": 2, "ignored": 3}
@@ -73,9 +78,16 @@ def test_all_spans_of_one_engine_are_its(tmp_path):
 
 def test_a_request_counts_once_however_often_it_is_exported(tmp_path):
     one = spans(ONE, tmp_path)
-    assert one.signals(export((1, {}), (1, {}))) == [Traced("a:1", 5.0, (request(1),))]
-    assert one.signals(export((1, {}))) == []
+    assert signals(one, export((1, {}), (1, {}))) == [Traced("a:1", 5.0, (request(1),))]
+    assert signals(one, export((1, {}))) == []
     assert counts(one) == {"accepted": 1, "duplicate": 2}
+
+
+def test_a_request_of_a_clock_that_is_an_hour_off_is_taken_and_counted_apart(tmp_path):
+    one = spans(ONE, tmp_path)
+    late, early = request(1, WALL - 3600), request(2, WALL + 3600)
+    assert signals(one, Export("otlp", 5.0, requests=(({}, late), ({}, early)))) == [Traced("a:1", 5.0, (late, early))]
+    assert counts(one) == {"skewed": 2}
 
 
 def test_one_workload_without_keys_has_all_spans(tmp_path):
@@ -95,8 +107,8 @@ def test_attributes_decide_and_the_most_particular_first(tmp_path):
 def test_nobodys_spans_are_counted_and_named_once(tmp_path, caplog):
     one = spans(KEYED, tmp_path)
     stranger = {"service.name": "other", "host.name": "h", "telemetry.sdk.name": "x"}
-    assert one.signals(export((1, stranger), (2, stranger), (3, {}))) == []
-    assert one.signals(export((1, stranger))) == []
+    assert signals(one, export((1, stranger), (2, stranger), (3, {}))) == []
+    assert signals(one, export((1, stranger))) == []
     assert counts(one) == {"unmatched": 4}
     assert [record.resource for record in caplog.records] == ["service.name=other, host.name=h", "a nameless resource"]
     assert one.hints()[0].startswith("spans come from service.name=other, host.name=h, which no engine claims")
@@ -104,7 +116,7 @@ def test_nobodys_spans_are_counted_and_named_once(tmp_path, caplog):
 
 def test_strangers_without_end_do_not_fill_the_memory(tmp_path):
     one = spans(KEYED, tmp_path)
-    one.signals(export(*((n, {"service.name": str(n)}) for n in range(1000))))
+    signals(one, export(*((n, {"service.name": str(n)}) for n in range(1000))))
     assert counts(one) == {"unmatched": 1000}
     assert len(one.hints()) == 20
 

@@ -1,8 +1,11 @@
 """Each engine's spans as its adapter reads them: names old and new, units, outcomes."""
 
+from pathlib import Path
+
 import pytest
 from inferometer import adapters
 from inferometer.adapters import SpanReader, load
+from inferometer.adapters.traces import NUMBERS, Attribute, Finish, Traces
 from inferometer.errors import AdapterError
 from inferometer.model import Request, Span
 
@@ -113,3 +116,15 @@ def test_a_misspelt_number_is_a_fault(tmp_path):
     path.write_text(ADAPTER.replace("ttft:", "tfft:"))
     with pytest.raises(AdapterError, match=r"traces\.numbers\.tfft: no such number; known are ttft, e2e"):
         load(path)
+
+
+def test_the_manuals_example_is_read(tmp_path):
+    manual = (Path(__file__).parents[1] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    shown = manual.partition("## Traces")[2].partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "orca.yaml"
+    path.write_text(ADAPTER.partition("traces:")[0] + shown)
+    attributes = {"orca.request": "x", "orca.e2e_ms": 1000, "orca.first_token_ms": "200", "orca.queue_ms": 50}
+    request = SpanReader([load(path)])(span(attributes | {REASONS: ("cancelled",)}, "generate"))
+    assert (request.ttft, request.e2e, request.outcome) == (pytest.approx(0.25), 1.0, "aborted")
+    words = [name for struct in (Traces, Attribute, Finish) for name in struct.__struct_fields__]
+    assert [word for word in (*words, *NUMBERS) if f"`{word}`" not in manual] == []

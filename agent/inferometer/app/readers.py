@@ -93,7 +93,7 @@ class Readers:
                 signals.append(sample)
             elif isinstance(sample, Export):
                 self.stats.seen(sample, batch.wall)
-                signals += self._spans.signals(sample)
+                signals += self._spans.signals(sample, batch.wall)
             elif isinstance(sample, Page) and sample.source in self._translators:
                 signals.append(self._translated(sample, batch.wall))
         return signals

@@ -83,7 +83,7 @@ class _Rows:
             if isinstance(sample, Page):
                 signals.append(self._translators[sample.source](sample))
             elif isinstance(sample, Export):
-                signals += self._spans.signals(sample)
+                signals += self._spans.signals(sample, batch.wall)
         return signals
 
     def _samples(self, row: recording.Row) -> tuple[Sample, ...]:

@@ -11,7 +11,7 @@ from inferometer import adapters
 from inferometer.adapters import Adapter, SpanReader
 from inferometer.app.plan import Plan, name_of
 from inferometer.config import Engine
-from inferometer.model import SPAN_OUTCOMES, Account, Export, Request, Traced
+from inferometer.model import SPAN_OUTCOMES, Account, Export, Request, Traced, is_skewed
 
 _log = logging.getLogger(__name__)
 _NAMED_RESOURCES = 20
@@ -56,8 +56,8 @@ class Spans:
         owner = self._owner(resource)
         return owner.read if owner is not None else self._anybody
 
-    def signals(self, export: Export) -> list[Traced]:
-        """The new requests of an export, by engine."""
+    def signals(self, export: Export, wall: float) -> list[Traced]:
+        """The new requests of an export that came at ``wall`` (unix), by engine."""
         for outcome, count in export.outcomes.items():
             self._counts[outcome] += count
         new: dict[str, list[Request]] = {}
@@ -67,7 +67,7 @@ class Spans:
                 self._name(resource)
                 self._counts["unmatched"] += 1
             elif self._take(request.id):
-                self._counts["accepted"] += 1
+                self._counts["skewed" if is_skewed(request.ended, wall) else "accepted"] += 1
                 new.setdefault(owner.engine, []).append(request)
             else:
                 self._counts["duplicate"] += 1

@@ -12,7 +12,7 @@ from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
 from inferometer.model.snapshots import EngineView, Snapshot, SourceView
-from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value
+from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
 from inferometer.model.verdicts import Exemplar, Tally, Verdicts
 from inferometer.model.words import (
     INPUT_CACHED,
@@ -77,4 +77,5 @@ __all__ = [
     "Value",
     "Verdicts",
     "by_workload",
+    "is_skewed",
 ]

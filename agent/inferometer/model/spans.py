@@ -10,15 +10,22 @@ from inferometer.model.requests import Request
 
 Value = str | bool | int | float | tuple[str, ...]
 SPAN_MEMORY_SECONDS = 600.0
-"""How long a span is remembered at least: one that ended earlier may have been counted already."""
+"""How long a span is remembered at least."""
 
-SPAN_OUTCOMES = ("accepted", "duplicate", "ignored", "unmatched", "malformed", "late", "skewed")
+SPAN_OUTCOMES = ("accepted", "skewed", "duplicate", "ignored", "unmatched", "malformed")
 """What becomes of a span.
 
-``accepted``: a request, counted. ``duplicate``: counted already. ``ignored``: no request that ended, as of a start.
-``unmatched``: a request of no configured engine. ``malformed``: its ids, times or numbers cannot be. ``late``: it ended
-longer ago than spans are remembered, so that nobody knows whether it was counted. ``skewed``: it ends in the future.
+``accepted``: a request, taken. ``skewed``: taken, but it came before it ended or minutes after. ``duplicate``: taken
+before. ``ignored``: no request that ended, as of a start. ``unmatched``: a request of no configured engine.
+``malformed``: its ids, times or numbers cannot be.
 """
+
+_AHEAD_SECONDS = 60.0
+
+
+def is_skewed(ended: float, now: float) -> bool:
+    """Whether the sender's clock must be wrong, or the span is so late that it might be."""
+    return not now - SPAN_MEMORY_SECONDS <= ended <= now + _AHEAD_SECONDS
 
 
 class Span(Struct, frozen=True):

@@ -55,7 +55,7 @@ AGENT = Subject(
             (SPAN_OUTCOME,),
             "spans",
             "Trace spans received, by what became of them.",
-            "counted since the start; only accepted ones are requests",
+            "counted since the start; accepted and skewed ones are requests, each once",
         ),
         Metric(
             "inferometer_config_last_reload_successful",

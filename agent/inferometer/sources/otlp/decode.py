@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from inferometer.errors import SourceError
-from inferometer.model import SPAN_MEMORY_SECONDS, Read, Request, Span, Value
+from inferometer.model import Read, Request, Span, Value, is_skewed
 
 
 class ReadSpan(Protocol):
@@ -34,8 +34,6 @@ class ReadSpan(Protocol):
 ReaderFor = Callable[[Mapping[str, str]], ReadSpan]
 """How to read the spans of a resource, by its attributes."""
 
-REJECTED = ("malformed", "late", "skewed")
-_AHEAD_SECONDS = 60.0
 _TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
 _NO_TRACE, _NO_SPAN = bytes(_TRACE_ID_BYTES), bytes(_SPAN_ID_BYTES)
 _SCALARS = frozenset({"string_value", "int_value", "double_value", "bool_value"})
@@ -43,26 +41,29 @@ _FAILED = Status.STATUS_CODE_ERROR
 
 
 class Decoded(Struct, frozen=True):
-    """What an export holds: requests with their resource's attributes, and all other spans by outcome."""
+    """What an export holds: requests with their resource's attributes, and all other spans by outcome.
+
+    ``skewed``: how many of the requests have a clock that must be wrong.
+    """
 
     requests: tuple[tuple[Mapping[str, str], Request], ...]
     outcomes: Mapping[str, int]
+    skewed: int = 0
 
     @property
     def rejected(self) -> int:
-        """Spans that the sender is told about: it should not send them again."""
-        return sum(self.outcomes.get(outcome, 0) for outcome in REJECTED)
+        """Spans that the sender should not send again, for they will never be taken."""
+        return self.outcomes.get("malformed", 0)
 
     @property
     def message(self) -> str:
-        """Why spans are rejected, for the sender's log; empty when none is."""
-        counts = [f"{self.outcomes[outcome]} {outcome}" for outcome in REJECTED if self.outcomes.get(outcome)]
-        if not counts:
-            return ""
-        return (
-            f"spans not counted: {', '.join(counts)} (malformed: ids, times or numbers that cannot be; late: ended "
-            f"more than {SPAN_MEMORY_SECONDS:g} s ago; skewed: ends in the future; check the clocks)"
-        )
+        """What is wrong with the export, for the sender's log; empty when nothing is."""
+        said = []
+        if self.rejected:
+            said.append(f"{self.rejected} spans have ids, times or numbers that cannot be")
+        if self.skewed:
+            said.append(f"{self.skewed} spans came before they ended or minutes after: check the clocks")
+        return "; ".join(said)
 
 
 def from_protobuf(body: bytes) -> ExportTraceServiceRequest:
@@ -97,27 +98,21 @@ def decode(message: ExportTraceServiceRequest, reader_for: ReaderFor, now: float
         resource = _texts(resource_spans.resource.attributes)
         read = reader_for(resource)
         for scope in resource_spans.scope_spans:
-            for found in _read_all(scope.spans, read, now):
+            for found in _read_all(scope.spans, read):
                 if isinstance(found, Request):
                     requests.append((resource, found))
                 else:
                     outcomes[found] += 1
-    return Decoded(tuple(requests), dict(outcomes))
+    skewed = sum(is_skewed(request.ended, now) for _, request in requests)
+    return Decoded(tuple(requests), dict(outcomes), skewed)
 
 
-def _read_all(spans: Iterable[WireSpan], read: ReadSpan, now: float) -> Iterator[Read]:
+def _read_all(spans: Iterable[WireSpan], read: ReadSpan) -> Iterator[Read]:
+    """A request without an id, or with times that cannot be, is none."""
     for wire in spans:
         found = read(_span(wire, read.wanted))
-        yield found if isinstance(found, str) else _dated(found, now)
-
-
-def _dated(request: Request, now: float) -> Read:
-    """The request, unless it has no id or its times cannot be."""
-    if not request.id or request.ended < request.began or request.began <= 0:
-        return "malformed"
-    if request.ended > now + _AHEAD_SECONDS:
-        return "skewed"
-    return "late" if request.ended < now - SPAN_MEMORY_SECONDS else request
+        sound = isinstance(found, str) or (found.id and 0 < found.began <= found.ended)
+        yield found if sound else "malformed"
 
 
 def _span(wire: WireSpan, wanted: Container[str]) -> Span:

@@ -52,7 +52,7 @@ async def _export(intake: Intake, body: bytes, context: grpc.aio.ServicerContext
         await _abort(context, error)
         raise AssertionError("unreachable: abort raises") from error
     response = ExportTraceServiceResponse()
-    if decoded.rejected:
+    if decoded.message:  # without rejected spans it is a warning
         response.partial_success.rejected_spans = decoded.rejected
         response.partial_success.error_message = decoded.message
     return response.SerializeToString()

@@ -68,7 +68,7 @@ class _Traces:
             self._intake.refused(error.reason)
             return _refusal(error, kind)
         response = ExportTraceServiceResponse()
-        if decoded.rejected:
+        if decoded.message:  # without rejected spans it is a warning
             response.partial_success.rejected_spans = decoded.rejected
             response.partial_success.error_message = decoded.message
         return _message(response, kind)
