@@ -31,6 +31,7 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.config.docs
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
+	$(BIN)/python -m inferometer.app.rules.docs
 
 # Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
