@@ -147,7 +147,8 @@ def _alert(burn: Burn, match: str, limit: str) -> Alert:
         expr,
         f"{{{{ $labels.workload }}}}: the error budget burns {burn.factor:g} times too fast",
         f"{{{{ $value | humanizePercentage }}}} of the requests judged in the last {burn.long} were {sure} bad: "
-        f"they failed or missed an SLO. At this pace a budget of {PERIOD_DAYS} days lasts {_lasts(burn.factor)}.",
+        f"they failed or missed an SLO. Burnt {burn.factor:g} times too fast, {PERIOD_DAYS} days of budget "
+        f"last {_lasts(burn.factor)}.",
         "inferometer-slo",
         {"sloth_severity": "page" if burn.severity == "critical" else "ticket"},
     )
