@@ -1,4 +1,4 @@
-"""Rules and alerts: promtool takes them, every one is tested and explained, and they follow the user's configuration."""
+"""Rules and alerts: promtool takes them, every one is tested and explained, and they follow the configuration."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_rules_of_a_configuration_do_what_their_tests_say(tmp_path):
 # -- completeness ---------------------------------------------------------------------------------
 
 
-def tested_alerts():
+def alerts_in_tests():
     """By alert, how often its tests expect it to fire and how often to be silent."""
     counts = {}
     for path in TESTS:
@@ -85,7 +85,7 @@ def tested_alerts():
 @pytest.mark.parametrize("alert", docs.every(), ids=lambda alert: alert.name)
 def test_every_alert_is_tested_and_explained(alert):
     """It fires in one test, is silent in another, says in words what is wrong and where to read on."""
-    fires, silent = tested_alerts().get(alert.name, (0, 0))
+    fires, silent = alerts_in_tests().get(alert.name, (0, 0))
     assert fires, "no test in which it fires"
     assert silent, "no test in which it is silent"
     assert alert.summary
@@ -102,7 +102,7 @@ def test_every_alert_is_tested_and_explained(alert):
 def test_every_runbook_has_an_alert():
     names = {alert.name for alert in docs.every()} | {"README"}
     assert {path.stem for path in RUNBOOKS.glob("*.md")} <= names
-    assert set(tested_alerts()) <= names
+    assert set(alerts_in_tests()) <= names
 
 
 def test_every_recorded_series_has_a_value_test():
