@@ -32,6 +32,7 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
 	$(BIN)/python -m inferometer.app.rules.docs
+	$(BIN)/python dashboards/build.py
 
 # Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
