@@ -1,0 +1,194 @@
+"""Demos with a breach and a healthy one → Prometheus with scaled rules → Alertmanager → webhook; panels have data."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from inferometer import config
+from inferometer.app.rules import document, recorded
+from inferometer.exposition.catalog import CATALOG
+from live import Agent, eventually
+from observed import ALERTMANAGER, PROMETHEUS, Alertmanager, Prometheus, Webhook, rate
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "dashboards"))
+
+import build  # noqa: E402  a script, not a package
+
+pytestmark = pytest.mark.skipif(
+    PROMETHEUS is None or ALERTMANAGER is None, reason="prometheus or prometheus-alertmanager missing: make tools"
+)
+SCALE = 100.0
+SECONDS = 75.0  # more than enough for the slowest: an hour of idling, scaled, and an hour of waiting
+DEMOS = {
+    # workload: what its demo is like
+    "bad": ("--engines", "1", "--load", "0.7", "--slo.ttft", "1ms"),
+    "idle": ("--engines", "2", "--load", "0.02"),
+    "healthy": ("--engines", "1", "--load", "4", "--slo.ttft", "10s", "--slo.tpot", "1s", "--slo.e2e", "60s"),
+}
+CONFIG = """\
+prices: {default: {gpu_hour: 2.50}}
+workloads:
+  - {name: bad, engines: [{url: "http://a/metrics"}], slo: {ttft: 1ms}, budget: {amount: 24, period: day}}
+  - {name: idle, engines: [{url: "http://b/metrics"}], slo: {e2e: 60s}}
+  - {name: healthy, engines: [{url: "http://c/metrics"}], slo: {e2e: 60s, objective: 0.9}, budget: {amount: 240, period: day}}
+"""
+BREACHES = {
+    ("InferometerGoodputBurnsFast", "bad"): ("critical", "inferometer-slo"),
+    ("InferometerBudgetBurns", "bad"): ("warning", "inferometer-economics"),
+    ("InferometerIdleSpend", "idle"): ("warning", "inferometer-economics"),
+}
+NEVER = frozenset(
+    {"InferometerGoodputBurnsFast", "InferometerGoodputBurns", "InferometerBudgetBurns", "InferometerIdleSpend"}
+)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    """Three demos, Prometheus, Alertmanager and the receiver, after as long as every breach needs."""
+    folder = tmp_path_factory.mktemp("observability")
+    (folder / "config.yaml").write_text(CONFIG)
+    rules = document.text(document.own(config.load(str(folder / "config.yaml"), {}, {})), SCALE)
+    agents = []
+    try:
+        for name, flags in DEMOS.items():
+            agents.append(Agent(folder / f"{name}.log", "--workload", name, *flags, command="demo"))
+        targets = [agent.url.removeprefix("http://") for agent in agents]
+        with (
+            Webhook() as hook,
+            Alertmanager(folder / "alertmanager", hook.url) as alertmanager,
+            Prometheus(folder / "prometheus", targets, rules, alertmanager.address) as prometheus,
+        ):
+            began = time.monotonic()
+            yield SimpleNamespace(hook=hook, prometheus=prometheus, began=began)
+    finally:
+        for agent in agents:
+            agent.end()
+
+
+@pytest.mark.parametrize(("alert", "workload"), BREACHES)
+def test_a_breach_reaches_the_receiver(stage, alert, workload):
+    """From requests that are slow, money that is gone and GPUs that wait, to whoever is on call."""
+    eventually(lambda: alert in stage.hook.names(workload=workload), f"{alert} at the receiver", SECONDS)
+    (told, *_) = [
+        a for a in stage.hook.alerts if (a["labels"]["alertname"], a["labels"].get("workload")) == (alert, workload)
+    ]
+    severity, dashboard = BREACHES[alert, workload]
+    assert told["labels"]["severity"] == severity
+    assert told["labels"]["cluster"] == "test"
+    assert told["annotations"]["dashboard_uid"] == dashboard
+    assert told["annotations"]["runbook_url"].endswith(f"/{alert}.md")
+    assert told["annotations"]["summary"].startswith(f"{workload}: ")
+
+
+def test_silence_where_all_is_well(stage):
+    """For as long as the others took, and no shorter than the slowest of them needs."""
+    eventually(lambda: {b for b in BREACHES if b[0] in stage.hook.names(workload=b[1])} == set(BREACHES), "", SECONDS)
+    eventually(lambda: time.monotonic() - stage.began > 45, "the time", SECONDS)
+    assert stage.hook.names(workload="healthy") & NEVER == set()
+    assert "InferometerGoodputBurnsFast" not in stage.hook.names(workload="idle")
+    assert "InferometerIdleSpend" not in stage.hook.names(workload="bad")
+    judged = stage.prometheus.vector('sum (inferometer_slo_requests_total{workload="healthy"})')
+    requests = stage.prometheus.vector('sum (inferometer_requests_total{workload="healthy"})')
+    assert requests[0][1] > 30
+    assert judged[0][1] >= 0
+
+
+# -- recorded values ------------------------------------------------------------------------------
+
+
+def test_recorded_sums_are_what_the_samples_say(stage):
+    """Every sum, recomputed in Python from the raw samples of the same window at the rule's own time."""
+    checked = 0
+    at = stage.prometheus.matrix("workload:inferometer_cost:rate5m[10s]", time.time())[0][1][-1][0]
+    for rule in recorded.groups()[0].rules:
+        found = re.fullmatch(r"sum by \(([\w, ]+)\) \(rate\((\w+)\[(\w+)\]\)\)", rule.expr)
+        if not found or not rule.name.endswith("rate5m"):
+            continue
+        by, seconds = found[1].split(", "), 300 / SCALE
+        times = {t for _, row in stage.prometheus.matrix(f"{rule.name}[5s]", at) for t, _ in row}
+        for t in sorted(times)[-1:]:
+            expected = {}
+            for labels, samples in stage.prometheus.matrix(f"{found[2]}[{round(1000 * seconds)}ms]", t):
+                value = rate(samples, t - seconds, t)
+                if value is not None:
+                    key = tuple(labels.get(label, "") for label in by)
+                    expected[key] = expected.get(key, 0.0) + value
+            actual = {tuple(ls.get(label, "") for label in by): v for ls, v in stage.prometheus.vector(rule.name, t)}
+            assert actual.keys() == expected.keys(), rule.name
+            for key, value in expected.items():
+                assert math.isclose(actual[key], value, rel_tol=1e-9, abs_tol=1e-12), (rule.name, key)
+            checked += len(expected)
+    assert checked > 30
+
+
+def test_recorded_ratios_are_ratios_of_the_recorded_sums(stage):
+    prometheus = stage.prometheus
+    pairs = {
+        "cost_per_million_tokens": ("cost", "tokens", 1e6),
+        "cost_per_request": ("cost", "requests", 1.0),
+        "energy_per_token_joules": ("energy_joules", "tokens", 1.0),
+        "goodput_upper": ("good_requests_upper", "slo_requests", 1.0),
+    }
+    checked = 0
+    for name, (above, below, factor) in pairs.items():
+        ratio = f"workload:inferometer_{name}:ratio_rate1h"
+        t = max((t for _, row in prometheus.matrix(f"{ratio}[20s]", time.time()) for t, _ in row), default=None)
+        assert t is not None, ratio
+        sums = [dict(_by_workload(prometheus.vector(f"workload:inferometer_{s}:rate1h", t))) for s in (above, below)]
+        for workload, value in _by_workload(prometheus.vector(ratio, t)):
+            assert math.isclose(value, factor * sums[0][workload] / sums[1][workload], rel_tol=1e-9), (name, workload)
+            checked += 1
+    assert checked >= len(pairs)
+
+
+def _by_workload(vector):
+    return [(labels["workload"], value) for labels, value in vector]
+
+
+def test_burn_rates_are_bad_over_allowed(stage):
+    """Nothing of `bad` can have been good: it burns 1 ÷ (1 − 0.95) times too fast."""
+    expr = 'slo:sli_error:ratio_rate1h{sloth_id="bad-goodput-certain"} / on (workload) slo:error_budget:ratio{sloth_id="bad-goodput-certain"}'
+    ((_, burn),) = stage.prometheus.vector(expr)
+    assert burn == pytest.approx(20.0, rel=1e-9)
+
+
+# -- panels ---------------------------------------------------------------------------------------
+
+
+def may_be_empty(expr):
+    """Whether nothing is right on these demos: metrics without samples yet, history, faults that did not happen."""
+    names = set(re.findall(r"inferometer_\w+", expr))
+    declared = any(name in CATALOG and CATALOG[name].phase == "declared" for name in names)
+    return (
+        declared
+        or "carbon_grams" in expr  # not configured here
+        or "@ start()" in expr  # needs history
+        or "offset 1d" in expr
+        or "source_errors" in expr
+        or "signal_missing" in expr
+        or "_resets_" in expr
+        or "rate30d" in expr
+    )
+
+
+@pytest.mark.parametrize("name", build.DASHBOARDS)
+def test_every_panel_has_data(stage, name):
+    """Each query as Grafana would send it, against what was really scraped and recorded."""
+    eventually(lambda: stage.hook.names(workload="bad"), "something that fires", SECONDS)
+    empty = []
+    for panel in build.dashboard(name)["panels"]:
+        for target in panel["targets"]:
+            expr = (
+                target["expr"].replace("$__rate_interval", "5s").replace("$__from", f"{1000 * time.time() - 60000:.0f}")
+            )
+            expr = re.sub(r"\$(cluster|namespace|workload|model)", ".*", expr)
+            if not stage.prometheus.vector(expr) and not may_be_empty(expr):
+                empty.append((panel["title"], expr))
+    assert empty == []
