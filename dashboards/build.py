@@ -31,6 +31,7 @@ from panels import (
     heatmap,
     judged,
     scatter,
+    silent,
     stack,
     stat,
     table,
@@ -197,16 +198,19 @@ def economics() -> list[list[Panel]]:
             ),
         ],
         [
-            graph(
-                "Budget",
-                "Money spent in the period, its forecast at the present rate, and the budget.",
-                MONEY,
-                [
-                    (f"sum (inferometer_budget_amount{{{W}}})", "budget"),
-                    (f"sum (inferometer_budget_spent{{{W}}})", "spent"),
-                    (f"sum (inferometer_budget_forecast{{{W}}})", "forecast"),
-                ],
-                (8, 8),
+            silent(
+                graph(
+                    "Budget",
+                    "Money spent in the period, its forecast at the present rate, and the budget.",
+                    MONEY,
+                    [
+                        (f"sum (inferometer_budget_amount{{{W}}})", "budget"),
+                        (f"sum (inferometer_budget_spent{{{W}}})", "spent"),
+                        (f"sum (inferometer_budget_forecast{{{W}}})", "forecast"),
+                    ],
+                    (8, 8),
+                ),
+                "No budget configured",
             ),
             graph(
                 "Our cost per token beside the industry's",
@@ -477,19 +481,25 @@ def energy() -> list[list[Panel]]:
                 share(total(recorded("tokens", "1h")), hour),
                 (3, 6),
             ),
-            stat(
-                "CO₂ per million tokens",
-                "10⁶ · Σ grams ÷ Σ tokens, last hour; location based, only where `carbon` is configured.",
-                "massg",
-                share(f"1e6 * {total(recorded('carbon_grams', '1h'))}", total(recorded("tokens", "1h"))),
-                (4, 6),
+            silent(
+                stat(
+                    "CO₂ per million tokens",
+                    "10⁶ · Σ grams ÷ Σ tokens, last hour; location based, only where `carbon` is configured.",
+                    "massg",
+                    share(f"1e6 * {total(recorded('carbon_grams', '1h'))}", total(recorded("tokens", "1h"))),
+                    (4, 6),
+                ),
+                "Not configured",
             ),
-            stat(
-                "Energy used idle",
-                "Σ joules in state idle ÷ Σ joules, last hour.",
-                "percentunit",
-                share(f'sum (rate(inferometer_energy_joules_total{{{W}, state="idle"}}[1h]))', hour),
-                (3, 6),
+            silent(
+                stat(
+                    "Energy used idle",
+                    "Σ joules in state idle ÷ Σ joules, last hour.",
+                    "percentunit",
+                    share(f'sum (rate(inferometer_energy_joules_total{{{W}, state="idle"}}[1h]))', hour),
+                    (3, 6),
+                ),
+                "Not told apart",
             ),
         ],
         [
@@ -562,15 +572,18 @@ def energy() -> list[list[Panel]]:
                 [(f"inferometer_gpu_utilization_ratio{{{AT}}}", "{{gpu}}")],
                 (8, 8),
             ),
-            graph(
-                "Multiprocessors and tensor cores at work",
-                "Share of time in which multiprocessors and tensor cores worked, from DCGM.",
-                "percentunit",
-                [
-                    (f"inferometer_gpu_sm_active_ratio{{{AT}}}", "{{gpu}} SM"),
-                    (f"inferometer_gpu_tensor_active_ratio{{{AT}}}", "{{gpu}} tensor"),
-                ],
-                (8, 8),
+            silent(
+                graph(
+                    "Multiprocessors and tensor cores at work",
+                    "Share of time in which multiprocessors and tensor cores worked, from DCGM.",
+                    "percentunit",
+                    [
+                        (f"inferometer_gpu_sm_active_ratio{{{AT}}}", "{{gpu}} SM"),
+                        (f"inferometer_gpu_tensor_active_ratio{{{AT}}}", "{{gpu}} tensor"),
+                    ],
+                    (8, 8),
+                ),
+                "Needs DCGM",
             ),
             graph(
                 "Memory in use",
@@ -586,29 +599,35 @@ def energy() -> list[list[Panel]]:
             ),
         ],
         [
-            graph(
-                "Slowed down, by reason",
-                "Share of time in which clocks were held down; reasons overlap, do not add them.",
-                "percentunit",
-                [
-                    (
-                        f"max by (reason) (rate(inferometer_gpu_throttle_seconds_total{{{AT}}}[$__rate_interval]))",
-                        "{{reason}}",
-                    )
-                ],
-                (8, 8),
+            silent(
+                graph(
+                    "Slowed down, by reason",
+                    "Share of time in which clocks were held down; reasons overlap, do not add them.",
+                    "percentunit",
+                    [
+                        (
+                            f"max by (reason) (rate(inferometer_gpu_throttle_seconds_total{{{AT}}}[$__rate_interval]))",
+                            "{{reason}}",
+                        )
+                    ],
+                    (8, 8),
+                ),
+                "No reading",
             ),
-            graph(
-                "Driver errors",
-                "Increase of XID errors in an hour, by GPU and XID.",
-                "short",
-                [
-                    (
-                        f"sum by (gpu, xid) (increase(inferometer_gpu_xid_errors_total{{{AT}}}[1h]))",
-                        "{{gpu}} XID {{xid}}",
-                    )
-                ],
-                (8, 8),
+            silent(
+                graph(
+                    "Driver errors",
+                    "Increase of XID errors in an hour, by GPU and XID.",
+                    "short",
+                    [
+                        (
+                            f"sum by (gpu, xid) (increase(inferometer_gpu_xid_errors_total{{{AT}}}[1h]))",
+                            "{{gpu}} XID {{xid}}",
+                        )
+                    ],
+                    (8, 8),
+                ),
+                "None",
             ),
             graph(
                 "Our tokens per joule beside the industry's",
@@ -729,12 +748,15 @@ def fleet() -> list[list[Panel]]:
                 [(f"max by (engine) (inferometer_engine_kv_cache_ratio{{{M}}})", "{{engine}}")],
                 (8, 8),
             ),
-            graph(
-                "Engine restarts",
-                "Increase of counter resets in ten minutes, by source.",
-                "short",
-                [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
-                (8, 8),
+            silent(
+                graph(
+                    "Engine restarts",
+                    "Increase of counter resets in ten minutes, by source.",
+                    "short",
+                    [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
+                    (8, 8),
+                ),
+                "None",
             ),
         ],
         [
@@ -745,11 +767,20 @@ def fleet() -> list[list[Panel]]:
                 [(f"count by (kind, version) (inferometer_engine_info{{{W}}})", "{{kind}} {{version}}")],
                 (8, 8),
             ),
-            table(
-                "Signals that are missing",
-                "What a page ought to have and has not, mostly after an upgrade.",
-                [("missing", "short", f"sum by (workload, engine, signal) (inferometer_signal_missing{{{W}}}) > 0")],
-                (8, 8),
+            silent(
+                table(
+                    "Signals that are missing",
+                    "What a page ought to have and has not, mostly after an upgrade.",
+                    [
+                        (
+                            "missing",
+                            "short",
+                            f"sum by (workload, engine, signal) (inferometer_signal_missing{{{W}}}) > 0",
+                        )
+                    ],
+                    (8, 8),
+                ),
+                "None",
             ),
             graph(
                 "Room: tokens per busy GPU-second",
@@ -859,16 +890,19 @@ def agent() -> list[list[Panel]]:
                 "s",
                 [(f"max by (source) (inferometer_source_read_seconds{{{AT}}})", "{{source}}")],
             ),
-            graph(
-                "Errors, by source and reason",
-                "Increase of failed readings in five minutes.",
-                "short",
-                [
-                    (
-                        f"sum by (source, reason) (increase(inferometer_source_errors_total{{{AT}}}[5m]))",
-                        "{{source}} {{reason}}",
-                    )
-                ],
+            silent(
+                graph(
+                    "Errors, by source and reason",
+                    "Increase of failed readings in five minutes.",
+                    "short",
+                    [
+                        (
+                            f"sum by (source, reason) (increase(inferometer_source_errors_total{{{AT}}}[5m]))",
+                            "{{source}} {{reason}}",
+                        )
+                    ],
+                ),
+                "None",
             ),
         ],
         [
@@ -905,12 +939,15 @@ def agent() -> list[list[Panel]]:
             ),
         ],
         [
-            graph(
-                "Counter resets handled",
-                "Increase in ten minutes, by source: restarts of engines and drivers.",
-                "short",
-                [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
-                (8, 8),
+            silent(
+                graph(
+                    "Counter resets handled",
+                    "Increase in ten minutes, by source: restarts of engines and drivers.",
+                    "short",
+                    [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
+                    (8, 8),
+                ),
+                "None",
             ),
             graph(
                 "GPU time that nobody can account for",
@@ -924,12 +961,15 @@ def agent() -> list[list[Panel]]:
                 ],
                 (8, 8),
             ),
-            graph(
-                "Series left out",
-                "Increase in an hour of series dropped because a limit was reached.",
-                "short",
-                [(f"sum by (instance) (increase(inferometer_series_dropped_total{{{AT}}}[1h]))", "{{instance}}")],
-                (8, 8),
+            silent(
+                graph(
+                    "Series left out",
+                    "Increase in an hour of series dropped because a limit was reached.",
+                    "short",
+                    [(f"sum by (instance) (increase(inferometer_series_dropped_total{{{AT}}}[1h]))", "{{instance}}")],
+                    (8, 8),
+                ),
+                "None",
             ),
         ],
         [

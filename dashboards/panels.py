@@ -74,6 +74,12 @@ def judged(made: Panel, *steps: tuple[float | None, str]) -> Panel:
     return made
 
 
+def silent(made: Panel, words: str) -> Panel:
+    """The same with other words where there is nothing to show."""
+    made["fieldConfig"]["defaults"]["noValue"] = words
+    return made
+
+
 def graph(title: str, about: str, unit: str, targets: Sequence[Target], size: tuple[int, int] = (12, 8)) -> Panel:
     """Lines over time."""
     made = panel("timeseries", title, about, unit, targets, size)

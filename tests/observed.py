@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import shutil
 import subprocess
@@ -176,12 +177,14 @@ def rate(samples, start, end):
     """What ``rate`` of Prometheus is over the samples of one counter in a window, by its documentation.
 
     The increase between first and last sample, resets handled, extrapolated to the window's edges where they are
-    within 1.1 mean distances of a sample, else by half a distance, and never below zero. None with fewer than two samples.
+    within 1.1 mean distances of a sample, else by half a distance, and never below zero. None with fewer than two.
     """
     if len(samples) < 2:
         return None
+    samples = [(round(1000 * at), value) for at, value in samples]  # whole milliseconds, as Prometheus keeps them
+    start, end = round(1000 * start), round(1000 * end)
     increase = samples[-1][1] - samples[0][1]
-    increase += sum(before for (_, before), (_, after) in zip(samples, samples[1:], strict=False) if after < before)
+    increase += sum(before for (_, before), (_, after) in itertools.pairwise(samples) if after < before)
     sampled = samples[-1][0] - samples[0][0]
     distance = sampled / (len(samples) - 1)
     to_start, to_end = samples[0][0] - start, end - samples[-1][0]
@@ -190,4 +193,4 @@ def rate(samples, start, end):
     stretched = sampled
     for gap in (to_start, to_end):
         stretched += gap if gap < 1.1 * distance else distance / 2
-    return increase * stretched / sampled / (end - start)
+    return increase * stretched / sampled / (end - start) * 1000

@@ -30,14 +30,17 @@ DEMOS = {
     # workload: what its demo is like
     "bad": ("--engines", "1", "--load", "0.7", "--slo.ttft", "1ms"),
     "idle": ("--engines", "2", "--load", "0.02"),
-    "healthy": ("--engines", "1", "--load", "4", "--slo.ttft", "10s", "--slo.tpot", "1s", "--slo.e2e", "60s"),
+    "healthy": ("--engines", "1", "--load", "1.5", "--slo.ttft", "10s", "--slo.tpot", "1s", "--slo.e2e", "60s"),
 }
 CONFIG = """\
 prices: {default: {gpu_hour: 2.50}}
 workloads:
   - {name: bad, engines: [{url: "http://a/metrics"}], slo: {ttft: 1ms}, budget: {amount: 24, period: day}}
   - {name: idle, engines: [{url: "http://b/metrics"}], slo: {e2e: 60s}}
-  - {name: healthy, engines: [{url: "http://c/metrics"}], slo: {e2e: 60s, objective: 0.9}, budget: {amount: 240, period: day}}
+  - name: healthy
+    engines: [{url: "http://c/metrics"}]
+    slo: {e2e: 60s, objective: 0.9}
+    budget: {amount: 240, period: day}
 """
 BREACHES = {
     ("InferometerGoodputBurnsFast", "bad"): ("critical", "inferometer-slo"),
@@ -96,7 +99,7 @@ def test_silence_where_all_is_well(stage):
     assert "InferometerIdleSpend" not in stage.hook.names(workload="bad")
     judged = stage.prometheus.vector('sum (inferometer_slo_requests_total{workload="healthy"})')
     requests = stage.prometheus.vector('sum (inferometer_requests_total{workload="healthy"})')
-    assert requests[0][1] > 30
+    assert requests[0][1] > 20
     assert judged[0][1] >= 0
 
 
@@ -104,28 +107,37 @@ def test_silence_where_all_is_well(stage):
 
 
 def test_recorded_sums_are_what_the_samples_say(stage):
-    """Every sum, recomputed in Python from the raw samples of the same window at the rule's own time."""
-    checked = 0
-    at = stage.prometheus.matrix("workload:inferometer_cost:rate5m[10s]", time.time())[0][1][-1][0]
+    """Every sum, recomputed in Python from the raw samples of the same window at the rule's own time.
+
+    At the newest time but a few: a scrape that was stored while the rule ran is in the window now and was not then.
+    """
+    prometheus, checked = stage.prometheus, 0
+    eventually(lambda: prometheus.vector("workload:inferometer_cost:rate5m"), "a recorded sum")
+    now = time.time()
     for rule in recorded.groups()[0].rules:
-        found = re.fullmatch(r"sum by \(([\w, ]+)\) \(rate\((\w+)\[(\w+)\]\)\)", rule.expr)
-        if not found or not rule.name.endswith("rate5m"):
+        found = re.fullmatch(r"sum by \(([\w, ]+)\) \(rate\((\w+)\[5m\]\)\)", rule.expr)
+        if not found:
             continue
-        by, seconds = found[1].split(", "), 300 / SCALE
-        times = {t for _, row in stage.prometheus.matrix(f"{rule.name}[5s]", at) for t, _ in row}
-        for t in sorted(times)[-1:]:
-            expected = {}
-            for labels, samples in stage.prometheus.matrix(f"{found[2]}[{round(1000 * seconds)}ms]", t):
-                value = rate(samples, t - seconds, t)
-                if value is not None:
-                    key = tuple(labels.get(label, "") for label in by)
-                    expected[key] = expected.get(key, 0.0) + value
-            actual = {tuple(ls.get(label, "") for label in by): v for ls, v in stage.prometheus.vector(rule.name, t)}
-            assert actual.keys() == expected.keys(), rule.name
-            for key, value in expected.items():
-                assert math.isclose(actual[key], value, rel_tol=1e-9, abs_tol=1e-12), (rule.name, key)
-            checked += len(expected)
-    assert checked > 30
+        times = {t for _, row in prometheus.matrix(f"{rule.name}[10s]", now) for t, _ in row}
+        by, counter = found[1].split(", "), found[2]
+        compared = [_same(prometheus, rule.name, counter, by, t) for t in sorted(times)[-6:]]
+        assert any(compared) or not times, rule.name
+        checked += any(compared)
+    assert checked > 12
+
+
+def _same(prometheus, recorded_name, counter, by, t):
+    """Whether the recorded samples at ``t`` are the sums of our own rates."""
+    seconds, expected = 300 / SCALE, {}
+    for labels, samples in prometheus.matrix(f"{counter}[{round(1000 * seconds)}ms]", t):
+        value = rate(samples, t - seconds, t)
+        if value is not None:
+            key = tuple(labels.get(label, "") for label in by)
+            expected[key] = expected.get(key, 0.0) + value
+    actual = {tuple(ls.get(label, "") for label in by): value for ls, value in prometheus.vector(recorded_name, t)}
+    return actual.keys() == expected.keys() and all(
+        math.isclose(actual[key], value, rel_tol=1e-9, abs_tol=1e-12) for key, value in expected.items()
+    )
 
 
 def test_recorded_ratios_are_ratios_of_the_recorded_sums(stage):
@@ -154,7 +166,8 @@ def _by_workload(vector):
 
 def test_burn_rates_are_bad_over_allowed(stage):
     """Nothing of `bad` can have been good: it burns 1 ÷ (1 − 0.95) times too fast."""
-    expr = 'slo:sli_error:ratio_rate1h{sloth_id="bad-goodput-certain"} / on (workload) slo:error_budget:ratio{sloth_id="bad-goodput-certain"}'
+    chosen = '{sloth_id="bad-goodput-certain"}'
+    expr = f"slo:sli_error:ratio_rate1h{chosen} / on (workload) slo:error_budget:ratio{chosen}"
     ((_, burn),) = stage.prometheus.vector(expr)
     assert burn == pytest.approx(20.0, rel=1e-9)
 
@@ -174,8 +187,14 @@ def may_be_empty(expr):
         or "source_errors" in expr
         or "signal_missing" in expr
         or "_resets_" in expr
-        or "rate30d" in expr
+        or ("energy_joules_total{" in expr and 'state="idle"' in expr)  # told apart where GPUs are read by DCGM
     )
+
+
+def sent(expr):
+    """A query as Grafana sends it with everything chosen; windows are as short as the rules' are."""
+    expr = expr.replace("$__rate_interval", "5s").replace("$__from", f"{1000 * (time.time() - 60):.0f}")
+    return re.sub(r"\$(cluster|namespace|workload|model)", ".*", expr)
 
 
 @pytest.mark.parametrize("name", build.DASHBOARDS)
@@ -185,10 +204,7 @@ def test_every_panel_has_data(stage, name):
     empty = []
     for panel in build.dashboard(name)["panels"]:
         for target in panel["targets"]:
-            expr = (
-                target["expr"].replace("$__rate_interval", "5s").replace("$__from", f"{1000 * time.time() - 60000:.0f}")
-            )
-            expr = re.sub(r"\$(cluster|namespace|workload|model)", ".*", expr)
-            if not stage.prometheus.vector(expr) and not may_be_empty(expr):
+            expr, now = sent(target["expr"]), time.time()
+            if not stage.prometheus.series(expr, now - 30, now, 1) and not may_be_empty(expr):
                 empty.append((panel["title"], expr))
     assert empty == []
