@@ -35,6 +35,7 @@ from panels import (
     stack,
     stat,
     table,
+    whole,
 )  # fmt: skip
 
 FOLDER = Path(__file__).parent
@@ -63,6 +64,11 @@ def quantile(q: float, latency: str) -> str:
 def recorded(name: str, window: str, level: str = "workload") -> str:
     """The name of a recorded rate."""
     return f"{level}:inferometer_{name}:rate{window}"
+
+
+def by_gpu(expr: str) -> str:
+    """The expression with a label short enough for a legend."""
+    return f'label_replace({expr}, "short", "$1", "gpu", "((?:GPU|MIG)-.{{8}}).*")'
 
 
 OUTPUT = ', type="output"'
@@ -220,12 +226,14 @@ def economics() -> list[list[Panel]]:
                 [(per_day, "{{workload}}"), (_trend(per_day, 0.7), "industry trend (context)")],
                 (8, 8),
             ),
-            graph(
-                "Busy share of GPU time",
-                "Σ busy GPU-seconds ÷ Σ GPU-seconds held, five minutes.",
-                "percentunit",
-                [(f"workload:inferometer_busy:ratio_rate5m{{{W}}}", "{{workload}}")],
-                (8, 8),
+            whole(
+                graph(
+                    "Busy share of GPU time",
+                    "Σ busy GPU-seconds ÷ Σ GPU-seconds held, five minutes.",
+                    "percentunit",
+                    [(f"workload:inferometer_busy:ratio_rate5m{{{W}}}", "{{workload}}")],
+                    (8, 8),
+                )
             ),
         ],
     ]
@@ -245,7 +253,7 @@ def coverage() -> list[Target]:
         (
             f'(sum (rate({split}=~"pool|gpu_time|calibrated"}}[1h])) or vector(0)) / '
             f'(sum (rate({split}!="none"}}[1h])) > 0)',
-            "split over tokens: measured",
+            "token split: measured",
         ),
         (share(total(joules, ', method=~"counter|samples"'), total(joules)), "energy: metered"),
         (f"1 - {width} / ({total(recorded('slo_requests', '1h'))} > 0)", "goodput: decided"),
@@ -326,12 +334,14 @@ def service_levels() -> list[list[Panel]]:
             ),
         ],
         [
-            band(
-                "Goodput: share of good requests",
-                "Σ good ÷ Σ judged over five minutes. Histograms know how many met each SLO, not which: the truth lies in the band.",
-                "percentunit",
-                (share(lower, JUDGED), share(upper, JUDGED)),
-                (f"max (inferometer_slo_objective_ratio{{{W}}})", "objective"),
+            whole(
+                band(
+                    "Goodput: share of good requests",
+                    "Σ good ÷ Σ judged over five minutes. Histograms know how many met each SLO, not which: the truth lies in the band.",
+                    "percentunit",
+                    (share(lower, JUDGED), share(upper, JUDGED)),
+                    (f"max (inferometer_slo_objective_ratio{{{W}}})", "objective"),
+                )
             ),
             band(
                 "Goodput: good requests per second",
@@ -342,11 +352,13 @@ def service_levels() -> list[list[Panel]]:
             ),
         ],
         [
-            graph(
-                "Share that met each SLO",
-                "Σ requests that met this one SLO ÷ Σ judged, lower and upper bound.",
-                "percentunit",
-                met,
+            whole(
+                graph(
+                    "Share that met each SLO",
+                    "Σ requests that met this one SLO ÷ Σ judged, lower and upper bound.",
+                    "percentunit",
+                    met,
+                )
             ),
             stack(
                 "How requests end",
@@ -424,12 +436,14 @@ def service_levels() -> list[list[Panel]]:
                 ],
                 (8, 7),
             ),
-            graph(
-                "KV cache in use",
-                "Share of the KV cache in use, by engine. Near 1 requests are preempted.",
-                "percentunit",
-                [(f"max by (engine) (inferometer_engine_kv_cache_ratio{{{M}}})", "{{engine}}")],
-                (8, 7),
+            whole(
+                graph(
+                    "KV cache in use",
+                    "Share of the KV cache in use, by engine. Near 1 requests are preempted.",
+                    "percentunit",
+                    [(f"max by (engine) (inferometer_engine_kv_cache_ratio{{{M}}})", "{{engine}}")],
+                    (8, 7),
+                )
             ),
             graph(
                 "Requests not judged yet",
@@ -546,56 +560,73 @@ def energy() -> list[list[Panel]]:
                 "Power of each GPU",
                 "As the driver reads it.",
                 "watt",
-                [(f"inferometer_gpu_power_watts{{{AT}}}", "{{gpu}}")],
+                [(by_gpu(f"inferometer_gpu_power_watts{{{AT}}}"), "{{short}}")],
                 (8, 8),
             ),
-            graph(
-                "Power against its limit",
-                "Power drawn ÷ power limit in force; near 1 the clocks are held down.",
-                "percentunit",
-                [(f"inferometer_gpu_power_watts{{{AT}}} / (inferometer_gpu_power_limit_watts{{{AT}}} > 0)", "{{gpu}}")],
-                (8, 8),
+            whole(
+                graph(
+                    "Power against its limit",
+                    "Power drawn ÷ power limit in force; near 1 the clocks are held down.",
+                    "percentunit",
+                    [
+                        (
+                            by_gpu(
+                                f"inferometer_gpu_power_watts{{{AT}}} / (inferometer_gpu_power_limit_watts{{{AT}}} > 0)"
+                            ),
+                            "{{short}}",
+                        )
+                    ],
+                    (8, 8),
+                )
             ),
             graph(
                 "Temperature",
                 "As the driver reads it.",
                 "celsius",
-                [(f"inferometer_gpu_temperature_celsius{{{AT}}}", "{{gpu}}")],
+                [(by_gpu(f"inferometer_gpu_temperature_celsius{{{AT}}}"), "{{short}}")],
                 (8, 8),
             ),
         ],
         [
-            graph(
-                "Any kernel ran",
-                "Share of time in which any kernel ran: it says nothing about how full the GPU was. Beside it, what was full.",
-                "percentunit",
-                [(f"inferometer_gpu_utilization_ratio{{{AT}}}", "{{gpu}}")],
-                (8, 8),
+            whole(
+                graph(
+                    "Any kernel ran",
+                    "Share of time in which any kernel ran: it says nothing about how full the GPU was. Beside it, what was full.",
+                    "percentunit",
+                    [(by_gpu(f"inferometer_gpu_utilization_ratio{{{AT}}}"), "{{short}}")],
+                    (8, 8),
+                )
             ),
             silent(
-                graph(
-                    "Multiprocessors and tensor cores at work",
-                    "Share of time in which multiprocessors and tensor cores worked, from DCGM.",
-                    "percentunit",
-                    [
-                        (f"inferometer_gpu_sm_active_ratio{{{AT}}}", "{{gpu}} SM"),
-                        (f"inferometer_gpu_tensor_active_ratio{{{AT}}}", "{{gpu}} tensor"),
-                    ],
-                    (8, 8),
+                whole(
+                    graph(
+                        "Multiprocessors and tensor cores at work",
+                        "Share of time in which multiprocessors and tensor cores worked, from DCGM.",
+                        "percentunit",
+                        [
+                            (by_gpu(f"inferometer_gpu_sm_active_ratio{{{AT}}}"), "{{short}} SM"),
+                            (by_gpu(f"inferometer_gpu_tensor_active_ratio{{{AT}}}"), "{{short}} tensor"),
+                        ],
+                        (8, 8),
+                    )
                 ),
                 "Needs DCGM",
             ),
-            graph(
-                "Memory in use",
-                "Memory used ÷ memory built in.",
-                "percentunit",
-                [
-                    (
-                        f"inferometer_gpu_memory_used_bytes{{{AT}}} / (inferometer_gpu_memory_total_bytes{{{AT}}} > 0)",
-                        "{{gpu}}",
-                    )
-                ],
-                (8, 8),
+            whole(
+                graph(
+                    "Memory in use",
+                    "Memory used ÷ memory built in.",
+                    "percentunit",
+                    [
+                        (
+                            by_gpu(
+                                f"inferometer_gpu_memory_used_bytes{{{AT}}} / (inferometer_gpu_memory_total_bytes{{{AT}}} > 0)"
+                            ),
+                            "{{short}}",
+                        )
+                    ],
+                    (8, 8),
+                )
             ),
         ],
         [
@@ -741,20 +772,24 @@ def fleet() -> list[list[Panel]]:
                 [(f'{by_engine} (inferometer_engine_requests{{{M}, state="waiting"}})', "{{engine}}")],
                 (8, 8),
             ),
-            graph(
-                "KV cache in use, by engine",
-                "The engine's own gauge.",
-                "percentunit",
-                [(f"max by (engine) (inferometer_engine_kv_cache_ratio{{{M}}})", "{{engine}}")],
-                (8, 8),
+            whole(
+                graph(
+                    "KV cache in use, by engine",
+                    "The engine's own gauge.",
+                    "percentunit",
+                    [(f"max by (engine) (inferometer_engine_kv_cache_ratio{{{M}}})", "{{engine}}")],
+                    (8, 8),
+                )
             ),
             silent(
-                graph(
-                    "Engine restarts",
-                    "Increase of counter resets in ten minutes, by source.",
-                    "short",
-                    [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
-                    (8, 8),
+                whole(
+                    graph(
+                        "Engine restarts",
+                        "Increase of counter resets in ten minutes, by source.",
+                        "short",
+                        [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
+                        (8, 8),
+                    )
                 ),
                 "None",
             ),
@@ -940,26 +975,30 @@ def agent() -> list[list[Panel]]:
         ],
         [
             silent(
-                graph(
-                    "Counter resets handled",
-                    "Increase in ten minutes, by source: restarts of engines and drivers.",
-                    "short",
-                    [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
-                    (8, 8),
+                whole(
+                    graph(
+                        "Counter resets handled",
+                        "Increase in ten minutes, by source: restarts of engines and drivers.",
+                        "short",
+                        [(f"sum by (source) (increase(inferometer_resets_total{{{AT}}}[10m]))", "{{source}}")],
+                        (8, 8),
+                    )
                 ),
                 "None",
             ),
-            graph(
-                "GPU time that nobody can account for",
-                "Σ increase in an hour of GPU-seconds of which nobody knows whether they were held; never charged.",
-                "s",
-                [
-                    (
-                        f"sum by (workload) (increase(inferometer_unaccounted_gpu_seconds_total{{{W}}}[1h]))",
-                        "{{workload}}",
-                    )
-                ],
-                (8, 8),
+            whole(
+                graph(
+                    "GPU time that nobody can account for",
+                    "Σ increase in an hour of GPU-seconds of which nobody knows whether they were held; never charged.",
+                    "s",
+                    [
+                        (
+                            f"sum by (workload) (increase(inferometer_unaccounted_gpu_seconds_total{{{W}}}[1h]))",
+                            "{{workload}}",
+                        )
+                    ],
+                    (8, 8),
+                )
             ),
             silent(
                 graph(
@@ -973,12 +1012,14 @@ def agent() -> list[list[Panel]]:
             ),
         ],
         [
-            graph(
-                "Configuration accepted",
-                "1 where the newest configuration runs, 0 where an older one runs in its place.",
-                "short",
-                [(f"min by (instance) (inferometer_config_last_reload_successful{{{AT}}})", "{{instance}}")],
-                (8, 7),
+            whole(
+                graph(
+                    "Configuration accepted",
+                    "1 where the newest configuration runs, 0 where an older one runs in its place.",
+                    "short",
+                    [(f"min by (instance) (inferometer_config_last_reload_successful{{{AT}}})", "{{instance}}")],
+                    (8, 7),
+                )
             ),
             graph(
                 "Versions",
@@ -987,12 +1028,14 @@ def agent() -> list[list[Panel]]:
                 [(f"count by (version) (inferometer_build_info{{{AT}}})", "{{version}}")],
                 (8, 7),
             ),
-            graph(
-                "Workloads without a price",
-                "Workloads whose tokens are counted and whose money is not.",
-                "short",
-                [(f"sum (inferometer_price_missing{{{W}}})", "without a price")],
-                (8, 7),
+            whole(
+                graph(
+                    "Workloads without a price",
+                    "Workloads whose tokens are counted and whose money is not.",
+                    "short",
+                    [(f"sum (inferometer_price_missing{{{W}}})", "without a price")],
+                    (8, 7),
+                )
             ),
         ],
     ]

@@ -28,6 +28,9 @@ COLOURS = {
 }  # fmt: skip
 """One meaning, one colour, on every dashboard."""
 
+LIMITS = ("objective", "judged", "budget", "industry trend (context)")
+"""Lines to compare with: dashed."""
+
 
 # -- panels ---------------------------------------------------------------------------------------
 
@@ -86,7 +89,7 @@ def graph(title: str, about: str, unit: str, targets: Sequence[Target], size: tu
     made["fieldConfig"]["defaults"]["custom"] = {
         "drawStyle": "line",
         "lineWidth": 2,
-        "fillOpacity": 8,
+        "fillOpacity": 10 if len(targets) == 1 and "{{" not in targets[0][1] else 0,
         "gradientMode": "none",
         "showPoints": "never",
         "spanNulls": False,
@@ -95,6 +98,7 @@ def graph(title: str, about: str, unit: str, targets: Sequence[Target], size: tu
     }
     made["fieldConfig"]["defaults"]["color"] = {"mode": "palette-classic"}
     made["fieldConfig"]["overrides"] = [_coloured(name) for name in COLOURS if _shown(name, targets)]
+    made["fieldConfig"]["overrides"] += [_dashed(name) for name in LIMITS if any(name == told for _, told in targets)]
     made["options"] = {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
@@ -111,6 +115,20 @@ def _shown(name: str, targets: Sequence[Target]) -> bool:
 def _coloured(name: str) -> dict[str, Any]:
     colour = {"id": "color", "value": {"mode": "fixed", "fixedColor": COLOURS[name]}}
     return {"matcher": {"id": "byName", "options": name}, "properties": [colour]}
+
+
+def _dashed(name: str) -> dict[str, Any]:
+    line = {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 6]}}
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [line, {"id": "custom.fillOpacity", "value": 0}],
+    }
+
+
+def whole(made: Panel) -> Panel:
+    """The same with an axis that reaches 1 at least: a share of a whole, or a count that is mostly 0."""
+    made["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] = 1
+    return made
 
 
 def stack(title: str, about: str, unit: str, targets: Sequence[Target], size: tuple[int, int] = (12, 8)) -> Panel:
@@ -131,12 +149,6 @@ def band(title: str, about: str, unit: str, bounds: tuple[str, str], *more: Targ
     for name, properties in (("at most", fill), ("at least", [{"id": "custom.fillOpacity", "value": 0}])):
         matcher = {"id": "byName", "options": name}
         made["fieldConfig"]["overrides"].append({"matcher": matcher, "properties": properties})
-    for _, name in more:
-        dashed = {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 6]}}
-        plain = {"id": "custom.fillOpacity", "value": 0}
-        made["fieldConfig"]["overrides"].append(
-            {"matcher": {"id": "byName", "options": name}, "properties": [dashed, plain]}
-        )
     return made
 
 

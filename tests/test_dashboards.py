@@ -140,7 +140,7 @@ def test_variables_links_and_annotations(name):
     assert [variable["name"] for variable in made["templating"]["list"]] == list(VARIABLES)
     assert [link["title"] for link in made["links"]] == ["Inferometer", "Runbooks", "Metrics"]
     assert [mark["name"] for mark in made["annotations"]["list"]] == ["Price changes", "Restarts"]
-    used = set(re.findall(r"\$\{?(\w+)", json.dumps(made))) - {"__all", "__value"}
+    used = set(re.findall(r"\$\{?([a-z_]\w*)", json.dumps(made))) - {"__all", "__value"}
     assert used <= {*VARIABLES, "__rate_interval", "__from"}
 
 

@@ -42,7 +42,8 @@ function frames(panel) {
         values: times.map((at) => { const value = values.get(at); return Number.isFinite(value) ? value : null; }), state: { seriesIndex: found.length } };
       const frame = createDataFrame({ refId: target.refId, fields: [{ name: 'Time', type: FieldType.time, values: times.map((at) => at * 1000), config: {} }, field] });
       const value = frame.fields[1];
-      value.state = { seriesIndex: found.length, displayName: name };
+      const known = value.values.filter((one) => one !== null), min = Math.min(...known), max = Math.max(...known);
+      value.state = { seriesIndex: found.length, displayName: name, range: { min, max, delta: max - min } };
       value.display = getDisplayProcessor({ field: value, theme, timeZone: 'utc' });
       frame.fields[0].display = getDisplayProcessor({ field: frame.fields[0], theme, timeZone: 'utc' });
       found.push(frame);
@@ -139,7 +140,7 @@ function Heatmap({ panel, w, h }) {
   const name = (le) => (le === Infinity ? '∞' : le < 1 ? `${+(le * 1000).toPrecision(3)} ms` : `${le} s`);
   return <svg width={w} height={h}>
     {cells.slice(first, end).map((row, i) => row.map((value, j) => value > 0.01 && <rect key={`${i}/${j}`} x={left + j * cw} y={h - bottom - (i + 1) * ch} width={cw + 0.4} height={ch - 1} fill={`hsl(${213 - 20 * (value / most)}, 85%, ${18 + 57 * Math.sqrt(value / most)}%)`} />))}
-    {rows.slice(first, end).map((row, i) => <Axis key={row.le} x={left - 8} y={h - bottom - i * ch - ch + 5} text={name(row.le)} anchor="end" />)}
+    {rows.slice(first, end).map((row, i) => <Axis key={row.le} x={left - 8} y={h - bottom - (i + 0.5) * ch + 4} text={name(row.le)} anchor="end" />)}
     {[0.1, 0.3, 0.5, 0.7, 0.9].map((part) => <Axis key={part} x={left + part * (w - left)} y={h - 6} text={clock(range.from + part * (range.to - range.from))} />)}
   </svg>;
 }

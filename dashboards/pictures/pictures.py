@@ -1,7 +1,7 @@
 """Pictures of the dashboards: ``python dashboards/pictures/pictures.py --prometheus URL --out docs/images``.
 
 Asks a Prometheus that scrapes real agents every panel's queries, and lets Grafana's own components draw the answers in a
-headless Chromium. Needs ``npm install`` in this folder and Chromium; ``make pictures`` does both. The committed JSON is
+headless Chromium. Needs ``npm install`` in this folder, Chromium and Pillow; ``make pictures`` sees to it. The committed JSON is
 what is drawn; only tables, heatmaps and the scatter are drawn by page.jsx.
 """
 
@@ -19,6 +19,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 FOLDER = Path(__file__).parent
 WIDTH, CELL, HEAD = 1600, 38, 72
@@ -93,6 +95,8 @@ def draw(board: dict[str, Any], picture: dict[str, Any], work: Path, out: Path) 
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--allow-file-access-from-files"]
     size = [f"--window-size={WIDTH},{high}", "--virtual-time-budget=15000", f"--screenshot={out.resolve()}"]
     run("chromium", *flags, *size, f"--user-data-dir={work / 'profile'}", f"file://{work / 'page.html'}")
+    picture_of = Image.open(out).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    picture_of.save(out, optimize=True)
     sys.stdout.write(f"{out}: {out.stat().st_size / 1000:.0f} kB\n")
 
 
