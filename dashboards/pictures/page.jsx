@@ -42,8 +42,7 @@ function frames(panel) {
         values: times.map((at) => { const value = values.get(at); return Number.isFinite(value) ? value : null; }), state: { seriesIndex: found.length } };
       const frame = createDataFrame({ refId: target.refId, fields: [{ name: 'Time', type: FieldType.time, values: times.map((at) => at * 1000), config: {} }, field] });
       const value = frame.fields[1];
-      const known = value.values.filter((one) => one !== null), min = Math.min(...known), max = Math.max(...known);
-      value.state = { seriesIndex: found.length, displayName: name, range: { min, max, delta: max - min } };
+      value.state = { seriesIndex: found.length, displayName: name };
       value.display = getDisplayProcessor({ field: value, theme, timeZone: 'utc' });
       frame.fields[0].display = getDisplayProcessor({ field: frame.fields[0], theme, timeZone: 'utc' });
       found.push(frame);
@@ -70,6 +69,8 @@ function Stat({ panel, w, h }) {
   if (!frame || last(frame.fields[1].values) === undefined) return <Empty panel={panel} />;
   const field = frame.fields[1];
   const value = field.display(last(field.values));
+  const known = field.values.filter((one) => one !== null), min = Math.min(...known), max = Math.max(...known);
+  field.state.range = { min, max, delta: max - min };
   const sparkline = { y: field, x: frame.fields[0], highlightIndex: undefined };
   return <BigValue value={value} sparkline={sparkline} width={w} height={h} theme={theme} colorMode={BigValueColorMode.Value}
     graphMode={BigValueGraphMode.Area} justifyMode={BigValueJustifyMode.Auto} textMode={BigValueTextMode.Value} />;
