@@ -23,9 +23,11 @@ check: lint types test   ## the gate: what CI runs
 
 check-all: check         ## the long runs on top
 	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
+	INFEROMETER_LONG=1 $(BIN)/python -m pytest tests/test_victoria.py tests/test_history.py
 
 bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.fleet
 
 docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.config.docs
