@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
     parser.add_argument("--agents", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=150.0, help="how long before anything is read")
+    parser.add_argument("--seconds", type=float, default=420.0, help="how long before anything is read")
     options = parser.parse_args(argv)
     if shutil.which("prometheus") is None:
         sys.stdout.write("Prometheus is not installed: make tools-observability\n")
@@ -65,14 +65,20 @@ def _measured(folder: Path, port: int, options: argparse.Namespace) -> list[str]
         }
         above = _server(children, folder / "global", "global", [federate])
         time.sleep(options.seconds)
-        rows = [
-            f"{'':<10}{'series':>10}{'per agent':>11}{'recorded':>10}{'rules, s':>10}{'CPU, cores':>12}{'memory, MB':>12}"
-        ]
+        heads = (("series", 20), ("per agent", 11), ("recorded", 10), ("rules, s", 10), ("cores", 12), ("MB", 12))
+        rows = ["".join(f"{name:>{width}}" for name, width in heads)]
         servers = (("leaf a", leaves[0], half), ("leaf b", leaves[1], agents - half), ("global", above, agents))
         rows += [_row(name, *server, count, options.seconds) for name, server, count in servers]
         below = sum(_value(address, "sum (workload:inferometer_tokens:rate5m)") for address, _ in leaves)
         over = _value(above[0], "sum (workload:inferometer_tokens:rate5m)")
+        rows += [f"  {group:<40} {seconds:.2f} s" for group, seconds in _slowest(above[0])]
         return [*rows, f"tokens per second: the leaves' sums {below:.1f}, the rules above {over:.1f}"]
+
+
+def _slowest(address: str) -> list[tuple[str, float]]:
+    """The three groups whose last evaluation took longest."""
+    rows = _rows(address, "topk(3, prometheus_rule_group_last_duration_seconds)")
+    return [(row["metric"]["rule_group"].rpartition(";")[2], float(row["value"][1])) for row in rows]
 
 
 def _row(name: str, address: str, pid: int, agents: int, seconds: float) -> str:
@@ -117,11 +123,16 @@ def _server(children: ExitStack, folder: Path, name: str, jobs: list[dict[str, A
 
 def _value(address: str, expr: str) -> float:
     """An instant query's only value; 0 where there is none."""
+    rows = _rows(address, expr)
+    return float(rows[0]["value"][1]) if rows else 0.0
+
+
+def _rows(address: str, expr: str) -> list[dict[str, Any]]:
     connection = http.client.HTTPConnection(address, timeout=60)
     connection.request("GET", f"/api/v1/query?query={urllib.parse.quote(expr)}")
-    rows = json.load(connection.getresponse())["data"]["result"]
+    rows: list[dict[str, Any]] = json.load(connection.getresponse())["data"]["result"]
     connection.close()
-    return float(rows[0]["value"][1]) if rows else 0.0
+    return rows
 
 
 class _pages:  # noqa: N801  a context manager, called like a function
