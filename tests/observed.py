@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -17,6 +18,11 @@ import yaml
 from live import Scoped, eventually, fetch, free_port
 
 PROMETHEUS, ALERTMANAGER = shutil.which("prometheus"), shutil.which("prometheus-alertmanager")
+
+
+def here(*programs):
+    """Whether programs are installed; in CI they have to be, and what needs them fails without."""
+    return os.environ.get("CI") == "true" or all(map(shutil.which, programs))
 
 
 class Program(Scoped):

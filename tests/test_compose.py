@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from observed import here
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "examples" / "docker-compose.yaml"
@@ -42,7 +42,7 @@ def test_grafana_finds_its_source_and_its_dashboards():
     assert all(inside.startswith(folder) for inside in mounts("grafana") if inside.endswith(".json"))
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: make tools")
+@pytest.mark.skipif(not here("promtool"), reason="promtool is not installed: make tools")
 def test_prometheus_takes_its_configuration(tmp_path):
     """With the paths of the container moved here."""
     text = mounts("prometheus")["/etc/prometheus/prometheus.yaml"].read_text()
@@ -55,7 +55,7 @@ def test_prometheus_takes_its_configuration(tmp_path):
     assert targets == [f"agent:{PARTS['agent']['ports'][0].rpartition(':')[2]}"]
 
 
-@pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed: make tools-observability")
+@pytest.mark.skipif(not here("amtool"), reason="amtool is not installed: make tools-observability")
 def test_alertmanager_takes_its_configuration_and_routes_by_severity():
     file = f"--config.file={mounts('alertmanager')['/etc/alertmanager/alertmanager.yaml']}"
     check = ["amtool", "check-config", file.partition("=")[2]]

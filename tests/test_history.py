@@ -17,7 +17,7 @@ import pytest
 from inferometer.app.rules import document
 from inferometer.app.rules.shape import Group
 from live import Engines, inferometer_says
-from observed import PROMETHEUS, Prometheus
+from observed import Prometheus, here
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "dashboards"))
@@ -26,7 +26,7 @@ import build  # noqa: E402  a script, not a package
 
 pytestmark = [
     pytest.mark.skipif("INFEROMETER_LONG" not in os.environ, reason="takes minutes: make check-all"),
-    pytest.mark.skipif(PROMETHEUS is None, reason="prometheus missing: make tools-observability"),
+    pytest.mark.skipif(not here("prometheus"), reason="prometheus missing: make tools-observability"),
 ]
 DAYS, STEP_SECONDS, EVERY_SECONDS = 35, 120, 3600
 PASSES = (

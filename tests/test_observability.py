@@ -14,7 +14,7 @@ from inferometer import config
 from inferometer.app.rules import document, recorded
 from inferometer.exposition.catalog import CATALOG
 from live import Agent, eventually
-from observed import ALERTMANAGER, PROMETHEUS, Alertmanager, Prometheus, Webhook, rate
+from observed import Alertmanager, Prometheus, Webhook, here, rate
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "dashboards"))
@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT / "dashboards"))
 import build  # noqa: E402  a script, not a package
 
 pytestmark = pytest.mark.skipif(
-    PROMETHEUS is None or ALERTMANAGER is None, reason="prometheus or prometheus-alertmanager missing: make tools"
+    not here("prometheus", "prometheus-alertmanager"),
+    reason="prometheus or prometheus-alertmanager missing: make tools",
 )
 SCALE = 100.0
 SECONDS = 75.0  # more than enough for the slowest: an hour of idling, scaled, and an hour of waiting

@@ -13,12 +13,13 @@ from inferometer import config
 from inferometer.app.rules import alerts, docs, document, levels, recorded
 from inferometer.app.rules.shape import Record, scaled
 from live import inferometer_says
+from observed import here
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "dashboards" / "rules"
 TESTS = sorted(RULES.glob("tests/**/*.yaml"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
-NEEDS_PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: make tools")
+NEEDS_PROMTOOL = pytest.mark.skipif(not here("promtool"), reason="promtool is not installed: make tools")
 OWN = RULES / "tests" / "own"
 
 

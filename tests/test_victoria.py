@@ -14,14 +14,16 @@ import yaml
 from inferometer import config
 from inferometer.app.rules import document
 from live import Agent, eventually
-from observed import ALERTMANAGER, Alertmanager, Program, Prometheus, Webhook
+from observed import Alertmanager, Program, Prometheus, Webhook, here
 
 ROOT = Path(__file__).parents[1]
 RULES = sorted((ROOT / "dashboards" / "rules").glob("*.yaml"))
 VMALERT, VICTORIA = shutil.which("vmalert"), shutil.which("victoria-metrics")
 SCALE = 60.0
 
-pytestmark = pytest.mark.skipif(not (VMALERT and VICTORIA), reason="victoria-metrics missing: make tools-observability")
+pytestmark = pytest.mark.skipif(
+    not here("vmalert", "victoria-metrics"), reason="victoria-metrics missing: make tools-observability"
+)
 LONG = pytest.mark.skipif("INFEROMETER_LONG" not in os.environ, reason="takes minutes: make check-all")
 
 
@@ -82,7 +84,9 @@ def test_vmalert_takes_every_rule():
 
 
 @LONG
-@pytest.mark.skipif(ALERTMANAGER is None, reason="prometheus-alertmanager missing: make tools-observability")
+@pytest.mark.skipif(
+    not here("prometheus-alertmanager"), reason="prometheus-alertmanager missing: make tools-observability"
+)
 def test_a_breach_reaches_the_receiver_by_way_of_vmalert(tmp_path):
     """A demo whose requests are all too slow: recorded by vmalert, and told within seconds."""
     (tmp_path / "config.yaml").write_text(
