@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: run test lint types check check-all bench docs pictures tools tools-observability clean
+.PHONY: run test lint types check check-all bench test-gpu docs pictures tools tools-observability clean
 
 run: $(READY)            ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -29,6 +29,9 @@ bench: $(READY)          ## CPU of reading and settling pages, beside prometheus
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.fleet
 
+test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
+	$(PYTHON) -m bench.gpu
+
 docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.config.docs
 	$(BIN)/python -m inferometer.exposition.docs
@@ -47,6 +50,7 @@ pictures: $(READY) tools-observability  ## docs/images: the dashboards on a demo
 tools:
 	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
+	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
 
 tools-observability:
 	@command -v prometheus >/dev/null && command -v prometheus-alertmanager >/dev/null || \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -30,9 +30,12 @@ def usage(pid: int) -> Usage:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[str]]:
-    """A child that is ended with the block; stdout is a pipe, stderr goes to ``log``."""
+def started(
+    command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A child that is ended with the block; stdout is a pipe, stderr goes to ``log``; ``environ`` is added to ours."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("INFEROMETER_")}
+    clean |= environ or {}
     with log.open("a", encoding="utf-8") as errors:
         # Every command is spelled out in this package.
         child = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=errors, text=True)  # noqa: S603

@@ -24,12 +24,12 @@ def free_port() -> int:
         return port
 
 
-def agent(urls: Sequence[str], folder: Path, port: int | None = None) -> list[str]:
-    """The agent with everything that needs no GPU: a price, SLOs, windows, a ledger on disk."""
+def agent(urls: Sequence[str], folder: Path, port: int | None = None, gpus: int | str | None = None) -> list[str]:
+    """The agent with a price, SLOs, windows and a ledger on disk; ``gpus`` as in its configuration (one an engine)."""
     workload = {
         "name": "bench",
         "engines": [{"url": url} for url in urls],
-        "gpus": len(urls),
+        "gpus": len(urls) if gpus is None else gpus,
         "slo": {"ttft": "500ms", "tpot": "50ms", "e2e": "10s"},
     }
     settings = {

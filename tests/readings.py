@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from itertools import accumulate
 
-from inferometer.interval import Meter, Watch, Watched
+from inferometer.interval import Hold, Meter, Watch, Watched
 from inferometer.model import Batch, EngineSignal, Gpu, GpuReading, Histogram, Key, Traits
 
 INF = float("inf")
@@ -54,9 +54,10 @@ def gpus(at, **joules):
     return GpuReading("nvml", at, gpus=tuple(Gpu(uuid, 0, energy_joules=value) for uuid, value in joules.items()))
 
 
-def watch(*engines, workload="w", held=1.0, **rest):
-    """A workload whose engines hold ``held`` GPUs each."""
-    return Watch(workload, tuple(Watched(engine, held) for engine in engines), **rest)
+def watch(*engines, workload="w", held=1.0, uuids=(), share=1.0, **rest):
+    """A workload whose engines hold ``held`` GPUs each, and a share of these GPUs' joules."""
+    holds = tuple(Hold(uuid, share) for uuid in uuids)
+    return Watch(workload, tuple(Watched(engine, held) for engine in engines), holds=holds, **rest)
 
 
 class Follower:
@@ -111,10 +112,17 @@ class Follower:
         return sum(i.seconds for i in self.given if state in {None, i.state} and engine in {None, i.engine})
 
     def total(self, name, workload=None, engine=None):
-        """The sum of a field of the intervals: joules, resets or unaccounted_seconds."""
-        return sum(
-            getattr(i, name) for i in self.given if workload in {None, i.workload} and engine in {None, i.engine}
-        )
+        """The sum of a field of the intervals, resets or unaccounted_seconds, or of their joules."""
+        chosen = [i for i in self.given if workload in {None, i.workload} and engine in {None, i.engine}]
+        return sum(i.joules() if name == "joules" else getattr(i, name) for i in chosen)
+
+    def energy(self, workload=None):
+        """Joules by component, state and method."""
+        sums = {}
+        for i in self.given:
+            for where, joules in i.energy.items() if workload in {None, i.workload} else ():
+                sums[where] = sums.get(where, 0.0) + joules
+        return {where: joules for where, joules in sums.items() if joules}
 
     @property
     def strata(self):

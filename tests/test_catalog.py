@@ -24,6 +24,7 @@ unaccounted_gpu_seconds_total       workload
 cost_total                          workload component state
 token_cost_total                    workload model type method
 energy_joules_total                 workload component state method
+metered_gpu_seconds_total           workload
 carbon_grams_total                  workload
 water_liters_total                  workload
 slo_requests_total                  workload model method
@@ -66,10 +67,10 @@ gpu_up                              gpu
 gpu_power_watts                     gpu
 gpu_energy_joules_total             gpu
 gpu_utilization_ratio               gpu
-gpu_sm_active_ratio                 gpu
-gpu_tensor_active_ratio             gpu
-gpu_memory_used_bytes               gpu
-gpu_memory_total_bytes              gpu
+gpu_sm_active_ratio                 gpu mig
+gpu_tensor_active_ratio             gpu mig
+gpu_memory_used_bytes               gpu mig
+gpu_memory_total_bytes              gpu mig
 gpu_temperature_celsius             gpu
 gpu_clock_hertz                     gpu clock
 gpu_power_limit_watts               gpu
@@ -79,7 +80,12 @@ gpu_ecc_errors_total                gpu
 gpu_pcie_bytes_total                gpu direction
 gpu_nvlink_bytes_total              gpu direction
 gpu_energy_consistency_ratio        gpu
-gpu_info                            gpu name driver
+gpu_info                            gpu name driver scope
+gpu_activity_ratio                  gpu mig
+gpu_dram_active_ratio               gpu mig
+gpu_memory_temperature_celsius      gpu
+gpu_share_ratio                     workload gpu mig method
+gpu_idle_power_watts                gpu
 engine_up                           workload engine
 engine_state                        workload engine state
 engine_requests                     workload engine model state

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from inferometer.economics import Policy, Slo, Windows, ratios, settle
 from inferometer.economics.prices import Electricity, Owned, Rented, Step, Training, held
 from inferometer.exposition import catalog
-from inferometer.interval import Meter, Watch, Watched
+from inferometer.interval import Hold, Meter, Watch, Watched
 from inferometer.model import Account, Batch, EngineSignal, Gpu, GpuReading, Histogram, Interval, Key
 
 START = 1_774_745_000.0  # unix seconds: 17 min before Berlin's clock jumps
@@ -38,9 +38,9 @@ class Shape:
     def watches(self) -> tuple[Watch, ...]:
         a0, a1 = (Watched(f"a{i}", (2.0, 0.5)[i], role=role) for i, role in enumerate(self.roles))
         return (
-            Watch("a", (a0, a1), uuids=frozenset({"GPU-0", "GPU-1"})),
-            Watch("b", (Watched("b0", 1.0),), uuids=frozenset({"GPU-1"}), share=0.25),
-            Watch("c", (), gpus=4.0, uuids=frozenset({"GPU-0"}), share=0.5),
+            Watch("a", (a0, a1), holds=(Hold("GPU-0", 1.0), Hold("GPU-1", 1.0))),
+            Watch("b", (Watched("b0", 1.0),), holds=(Hold("GPU-1", 0.25),)),
+            Watch("c", (), gpus=4.0, holds=(Hold("GPU-0", 0.5),)),
         )
 
     def counts(self, name: str) -> tuple[bool, bool]:
@@ -308,7 +308,7 @@ def test_laws_of_the_totals(policies: list[dict[str, object]], events: list[dict
         bill = world.sum("cost", workload)
         assert bill == about(owed(world, workload))
         assert world.sum("token_cost", workload) == about(bill)
-        assert world.sum("energy_joules", workload) == about(world.witness.joules[workload])
+        assert world.sum("energy_joules", workload, "gpu") == about(world.witness.joules[workload])
         settled = {engine: math.fsum(i.seconds for i in world.intervals if (i.workload, i.engine) == (workload, engine))
                    for engine in engines}  # fmt: skip
         assert world.sum("gpu_seconds", workload) == about(math.fsum(g * settled[e] for e, g in engines.items()))

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from inferometer.economics import Policy, ratios, settle
+from inferometer.economics.attribution import fractions, mig_weight
 from inferometer.economics.goodput import judge
 from inferometer.economics.prices import Electricity, Owned, Rented, Step, capital_per_year, energy_cost, hourly
 from inferometer.economics.tokens import by_weights, per_million
+from inferometer.interval.device import Floor, Stretch
 from inferometer.interval.vanished import Vanished
 from inferometer.model import Histogram, Interval, ModelChange, Stratum
 
@@ -83,6 +85,7 @@ JOULES = {
     "tokens_total": {("m", "input_uncached"): 360e3, ("m", "output"): 120e3},
 }
 POWER = Electricity(per_kwh=0.12, pue=1.3)
+FLOOR = Floor(watts=120.0).split(Stretch(60.0, 21_600.0, "counter"))
 
 EXAMPLES = [
     ("Words", "$0.380952", per_million(4 + 4, 20e6 + 1e6)),
@@ -137,6 +140,13 @@ EXAMPLES = [
     ("Energy per token", "43,680", (21600 + 12000) * POWER.pue),
     ("Energy per token", "$0.001456", energy_cost(21600 + 12000, POWER)),
     ("Energy per token", "4.853", (21600 + 12000) * POWER.pue / 3.6e6 * 400),
+    ("Active and idle energy", "7,200", FLOOR["idle"]),
+    ("Active and idle energy", "14,400", FLOOR["active"]),
+    ("Active and idle energy", "0.12", FLOOR["active"] / 120e3),
+    ("Who used a GPU", "0.533333", fractions([mig_weight(4, 4), mig_weight(3, 4)])[0]),
+    ("Who used a GPU", "0.466667", fractions([mig_weight(4, 4), mig_weight(3, 4)])[1]),
+    ("Who used a GPU", "0.142857", fractions([mig_weight(1, 1)] * 3)[0]),
+    ("Who used a GPU", "0.571429", 1 - sum(fractions([mig_weight(1, 1)] * 3))),
 ]
 
 

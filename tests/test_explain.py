@@ -55,7 +55,7 @@ orca_tpot_bucket{le="0.05"} 3
 orca_tpot_bucket{le="+Inf"} 2
 this is no sample
 """
-REFUSED = "no energy counter (the GPU has none, or this user or container may not read it), so no joules are counted"
+REFUSED = "no energy counter (the GPU has none, or this user or container may not read it)"
 NONE = GpuReading("nvml", 0.0, "no_library", detail="libnvidia-ml.so.1 is not on this machine")
 
 
@@ -138,7 +138,7 @@ def gpus(*there: Gpu) -> GpuReading:
         ),
         (
             gpus(Gpu("GPU-a", 0, "P4", power_watts=70.0)),
-            ["  1 GPU, driver 570.1", f"  GPU 0  P4: {REFUSED}; its power is shown"],
+            ["  1 GPU, driver 570.1", f"  GPU 0  P4: {REFUSED}: joules are integrated from power samples"],
         ),
         (gpus(), ["  driver 570.1, but it shows no GPU to this user or container"]),
         (GpuReading("nvml", 0.0, "timeout"), ["  no GPU is read: timeout"]),

@@ -243,13 +243,13 @@ def test_an_engine_that_is_added_begins_with_the_next_batch():
 
 
 def test_an_engine_that_is_removed_is_settled_up_to_the_last_batch():
-    both = watch("e", "f", uuids=None)
+    both = watch("e", "f", uuids="a")
     follower = Follower(both)
     counters = {"finished_ok": 2}
     follower.at(T, page(T, **OLD), page(T, engine="f", **OLD), gpus(T, a=0))
     follower.at(T + 5, page(T + 5, counters, running=1, seen={"ttft": [0.2] * 3}, **OLD))
     follower.at(T + 7, gpus(T + 7, a=100))
-    follower.meter.watch([watch("f", uuids=None)], 5.0)
+    follower.meter.watch([watch("f", uuids="a")], 5.0)
     follower.at(T + 8)
     assert (follower.seconds(engine="e"), follower.total("joules", engine="e")) == (7, 50)
     assert [stratum.finished for stratum in follower.strata] == [2]
@@ -327,7 +327,7 @@ def _shown(at, name, engine, running):
     return page(at, counters, engine=name, seen=seen, running=running, start=engine["start"])
 
 
-BOTH = watch("e", "f", uuids=None)
+BOTH = watch("e", "f", uuids="a")
 
 
 def _amounts(followers):
@@ -337,7 +337,7 @@ def _amounts(followers):
     for i in given:
         for name in "ef":
             if i.engine == name:
-                row = {"held": i.seconds + i.unaccounted_seconds, "resets": i.resets, "joules": i.joules}
+                row = {"held": i.seconds + i.unaccounted_seconds, "resets": i.resets, "joules": i.joules()}
                 for model, change in i.models.items():
                     row |= {(model, kind): n for kind, n in (change.tokens | change.outcomes).items()}
                     row |= {(model, "wasted"): change.wasted}

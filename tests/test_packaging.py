@@ -113,6 +113,6 @@ def test_adapters_and_page_are_found_from_the_wheel(wheel, tmp_path):
     """Data files are looked up beside the code, wherever that is."""
     run(sys.executable, "-m", "zipfile", "-e", str(wheel), str(tmp_path))
     paths = os.pathsep.join([str(tmp_path), *site.getsitepackages()])
-    code = "from inferometer import adapters; print(*adapters.builtin())"
-    engines = run(sys.executable, "-S", "-P", "-c", code, PYTHONPATH=paths).split()
-    assert engines == sorted(path.stem for path in (ROOT / "agent/inferometer/adapters").glob("*.yaml"))
+    code = "from inferometer import adapters; print(*adapters.builtin(), adapters.dcgm().source)"
+    found = run(sys.executable, "-S", "-P", "-c", code, PYTHONPATH=paths).split()
+    assert sorted(found) == sorted(path.stem for path in (ROOT / "agent/inferometer/adapters").glob("*.yaml"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from inferometer.economics import Policy, Slo, Windows, ratios, settle, window_label
 from inferometer.economics.prices import Electricity, Owned, Rented, Step
 from inferometer.exposition import catalog
-from inferometer.interval import Meter, Watch, Watched
+from inferometer.interval import Hold, Meter, Watch, Watched
 from inferometer.model import Account, Batch, EngineSignal, Gpu, GpuReading, Histogram, Key
 
 INF = float("inf")
@@ -30,7 +30,7 @@ class Story:
 
     def __init__(self, policy: Policy, window: float = 7200.0, interval: float = 3600.0, model: str = "m") -> None:
         self._policy, self._window, self._model = policy, window, model
-        watch = Watch("w", (Watched("e", 1.0),), uuids=frozenset({"GPU-0"}))
+        watch = Watch("w", (Watched("e", 1.0),), holds=(Hold("GPU-0", 1.0),))
         self._meter = Meter([watch], interval)
         self._windows = Windows([window])
         self.totals: dict[Account, float] = {}
@@ -103,7 +103,7 @@ def test_no_denominator_no_sample() -> None:
         story.page(at, prompt_tokens=7.0, output_tokens=5.0, finished_ok=2.0, joules=100.0 + at)
     assert story.totals["inferometer_cost_total", ("w", "gpu", "idle")] == about(4.0)
     names = {name for name, *_ in story.ratios()}
-    assert names == {"tokens_per_second", "busy_ratio", "power_watts"}
+    assert names == {"tokens_per_second", "busy_ratio", "power_watts", "energy_coverage_ratio"}
 
 
 def test_a_restart_within_the_window() -> None:

@@ -6,8 +6,9 @@ import re
 
 import pytest
 from inferometer.errors import RecordingError
+from inferometer.model import Gpu, GpuReading, Instance
 from inferometer.sources import recording
-from inferometer.sources.recording import Row, Writer, read
+from inferometer.sources.recording import Row, Writer, gpu_body, gpu_reading, read
 
 HEAD = "at\tsource\tkind\tstatus\tfile\n"
 
@@ -156,3 +157,29 @@ def test_bodies_are_bounded(tmp_path, monkeypatch):
         page.write_bytes(body)
         with pytest.raises(RecordingError, match=f"index.tsv:2: .*{sentence}"):
             list(read(folder))
+
+
+WHOLE = Gpu("GPU-0", 0, "NVIDIA Test", power_watts=0.1 + 0.2, energy_joules=9_007_199_254.741, xids={"79": 1.0},
+            throttle_seconds={"power": 1e-9}, ecc_errors=0.0)  # fmt: skip
+PARTS = Gpu("GPU-1", 1, up=False, instances=(Instance("MIG-1", 2, "3g.40gb", 3, 4, activity_ratio=1 / 3),))
+
+
+def test_gpus_are_read_back_to_the_last_bit(tmp_path):
+    """Every reading of GPUs, instances included, at the row's time; a failed one is its reason."""
+    whole = GpuReading("nvml", 1795398391.095374, "", (WHOLE, PARTS), "580.95.05", 0.0123, "", "13.580.95.05")
+    failed = GpuReading("nvml", 1795398392.5, "timeout")
+    with Writer(tmp_path) as writer:
+        for reading in (whole, failed):
+            writer.write(reading.at, reading.source, "nvml", reading.error or "200", gpu_body(reading))
+    assert [gpu_reading(row) for row in read(tmp_path)] == [whole, failed]
+    assert [path.name for path in (tmp_path / "gpus").iterdir()] == ["nvml-000000.json.gz"]
+    assert [row.at for row in read(tmp_path)] == [whole.at, failed.at]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"x 1\n", b'{"source": "nvml"}', b'{"source":"nvml","at":1,"gpus":[{}]}',
+                                  b'{"source":"nvml","at":1,"gpus":[{"uuid":1,"index":0}]}'])  # fmt: skip
+def test_a_body_that_is_no_reading_of_gpus(body):
+    with pytest.raises(
+        RecordingError, match=r"the row of nvml at 7\.000000: its body is no reading .*; delete the line"
+    ):
+        gpu_reading(Row(7.0, "nvml", "nvml", "200", body))

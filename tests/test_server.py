@@ -44,6 +44,8 @@ class State:
     age: float = 0.0
     interval_seconds: float = 5.0
     readiness: tuple[bool, str] = (True, "")
+    fault: str = ""
+    releases: list[float] = field(default_factory=list)
     outcome: tuple[bool, str] = (True, "reloaded")
     reloads: list[str] = field(default_factory=list)
 
@@ -52,6 +54,13 @@ class State:
 
     def age_seconds(self):
         return self.age
+
+    def healthy(self):
+        return self.fault
+
+    async def release(self, seconds):
+        self.releases.append(seconds)
+        return "released"
 
     def ready(self):
         return self.readiness
@@ -178,6 +187,27 @@ def test_before_the_first_snapshot_there_is_a_sentence(path):
 def test_healthy_until_three_intervals_and_at_least_30_seconds_have_passed(interval, age, status, text):
     answer = ask(State(age=age, interval_seconds=interval), "/-/healthy")
     assert (answer[0], answer[2].decode()) == (status, text)
+
+
+def test_a_fault_that_only_a_restart_mends_is_unhealthy():
+    """The driver was upgraded under the agent: the orchestrator is to restart it."""
+    answer = ask(State(fault="the NVIDIA driver was upgraded under this process"), "/-/healthy")
+    assert (answer[0], answer[2].decode()) == (503, "the NVIDIA driver was upgraded under this process\n")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "text", "released"),
+    [
+        ("", 200, "released\n", [60.0]),
+        ("?seconds=5", 200, "released\n", [5.0]),
+        ("?seconds=0", 400, "seconds=0: give a number above 0 and up to 3600\n", []),
+        ("?seconds=soon", 400, "seconds=soon: give a number above 0 and up to 3600\n", []),
+    ],
+)
+def test_the_gpu_driver_is_released_for_some_seconds(query, status, text, released):
+    state = State()
+    answer = ask(state, f"/-/release{query}", method="POST")
+    assert (answer[0], answer[2].decode(), state.releases) == (status, text, released)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_tariff_is_charged_by_the_wall_clock_of_the_interval() -> None:
 
 def test_owned_time_is_charged_by_component() -> None:
     """Yearly amounts per GPU-hour, and power at the facility's meter for what the GPUs' meters counted."""
-    entry = settle(interval(joules=3.6e6), Policy("w", OWNED, POWER, pue=1.3))
+    entry = settle(interval(energy={("gpu", "unknown", "counter"): 3.6e6}), Policy("w", OWNED, POWER, pue=1.3))
     assert posted(entry, "cost_total") == {
         ("w", "gpu", "busy"): about(8.0),
         ("w", "software", "busy"): about(2.0),
@@ -73,14 +73,14 @@ def test_owned_time_is_charged_by_component() -> None:
 @pytest.mark.parametrize("price", [RENTED, Owned(server=8760, gpus=1, years=1, metered=False)])
 def test_power_is_charged_only_where_it_is_metered(price: Rented | Owned) -> None:
     """A rented GPU's price has its power inside, and so has an owned one's hosting unless it says otherwise."""
-    entry = settle(interval(joules=3.6e6), Policy("w", price, POWER))
+    entry = settle(interval(energy={("gpu", "unknown", "counter"): 3.6e6}), Policy("w", price, POWER))
     assert ("w", "electricity", "busy") not in posted(entry, "cost_total")
 
 
 def test_without_a_price_there_is_no_money() -> None:
     """No cost series at all, not series of zeros; time, tokens and joules count as ever."""
     for policy, gpus in ((Policy("w"), 2.0), (Policy("w", RENTED), 0.0)):
-        entry = settle(interval(gpus=gpus, joules=9.0), policy)
+        entry = settle(interval(gpus=gpus, energy={("gpu", "unknown", "counter"): 9.0}), policy)
         assert not [name for name, _ in entry.amounts if "cost" in name]
         assert amount(entry, "tokens_total", "w", "e", "m", "output") == 20
         assert amount(entry, "energy_joules_total", "w", "gpu", "unknown", "counter") == 9
@@ -135,9 +135,13 @@ def test_tokens_without_weight_carry_no_money() -> None:
 
 def test_carbon_of_the_facility() -> None:
     """§8: 33,600 J of IT energy at PUE 1.3 and 400 g per kWh; without a grid factor no series."""
-    with_grid = settle(interval(joules=33_600.0), Policy("w", pue=1.3, carbon_grams_per_kwh=400))
+    with_grid = settle(
+        interval(energy={("gpu", "unknown", "counter"): 33_600.0}), Policy("w", pue=1.3, carbon_grams_per_kwh=400)
+    )
     assert amount(with_grid, "carbon_grams_total", "w") == about(43_680 / 3.6e6 * 400)
-    assert not posted(settle(interval(joules=33_600.0), Policy("w", pue=1.3)), "carbon_grams_total")
+    assert not posted(
+        settle(interval(energy={("gpu", "unknown", "counter"): 33_600.0}), Policy("w", pue=1.3)), "carbon_grams_total"
+    )
 
 
 def test_no_reading_is_not_zero_joules() -> None:
@@ -185,7 +189,10 @@ def test_goodput_is_posted_when_a_stratum_ends() -> None:
 def test_every_account_is_in_the_catalog() -> None:
     """Nothing is posted under a name or label value that no documentation has."""
     slo = Slo({"ttft": 0.5, "tpot": 0.05, "e2e": 5.0})
-    policy = Policy("w", OWNED, POWER, 1.3, 400.0, Training(1.0, 1.0), slo)
+    policy = Policy("w", OWNED, POWER, 1.3, 400.0, 1.8, training=Training(1.0, 1.0), slo=slo)
     change = ModelChange({"output": 5.0}, reasoning=1.0, latencies={"e2e": Histogram((INF,), (1.0,))})
-    entry = settle(interval(joules=1.0, models={"m": change}, strata=[Stratum("m", 0.0, ok=1)]), policy)
+    energy = {("gpu", "unknown", "counter"): 1.0, ("host", "idle", "estimated"): 1.0}
+    ended = [Stratum("m", 0.0, ok=1)]
+    meters = {"nvml": 1}
+    entry = settle(interval(energy=energy, meter_resets=meters, models={"m": change}, strata=ended), policy)
     assert [catalog.fault(account) for account in (*entry.amounts, *entry.histograms) if catalog.fault(account)] == []

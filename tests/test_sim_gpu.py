@@ -8,6 +8,7 @@ import pynvml
 import pytest
 from inferometer.sim.driver import Nvml
 from inferometer.sim.gpu import FULL_WATTS, IDLE_WATTS, Card
+from inferometer.sources import nvml
 
 
 class Bench:
@@ -50,6 +51,26 @@ def test_pynvml_reads_a_card(bench):
     assert pynvml.nvmlDeviceGetTemperatureV(card, pynvml.NVML_TEMPERATURE_GPU) > cool + 30
     assert pynvml.nvmlSystemGetDriverVersion().startswith("570.")
     assert pynvml.nvmlErrorString(pynvml.NVML_ERROR_GPU_IS_LOST) == "GPU is lost"
+
+
+def test_the_agent_finds_every_signal_of_a_card(bench):
+    """What the demo shows looks like a real card's: nothing is missing but instances and errors."""
+    reader = nvml.Nvml(lambda: bench.at, bench.library)
+    bench.loads[:] = (0.5, 1.0)
+    reader.read()
+    bench.at += 10
+    reading = reader.read()
+    half, full = reading.gpus
+    missing = {name for gpu in reading.gpus for name in gpu.__struct_fields__ if getattr(gpu, name) is None}
+    assert (reading.error, missing, half.instances, half.xids) == ("", set(), (), {})
+    assert (half.activity_ratio, full.activity_ratio) == (pytest.approx(0.5), pytest.approx(1.0))
+    assert half.tensor_active_ratio == pytest.approx(0.21)
+    assert (half.sm_clock_hertz, full.sm_clock_hertz) == (1980e6, 1755e6)
+    assert (half.throttle_seconds["power"], full.throttle_seconds["power"]) == (0, 10)
+    assert (full.pcie_rx_bytes, full.ecc_errors, full.power_scope) == (3.1e9, 0, "gpu")
+    assert bench.library.profiler.samples == 4
+    reader.close()
+    assert bench.library.profiler.samples == 0
 
 
 def test_energy_is_the_integral_of_power(bench):

@@ -125,16 +125,17 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from inferometer.app.record import Pace, record  # noqa: PLC0415  likewise
+    from inferometer.app.record import Pace, machine, record  # noqa: PLC0415  likewise
 
     def progress(text: str) -> None:
         if sys.stderr.isatty():
             print(f"\r{text} ", end="", file=sys.stderr, flush=True)
 
     async def until_stopped() -> int:
-        return await record(options.urls, options.out, pace, _stopped(), progress)
+        return await record(options.urls, options.out, pace, _stopped(), progress, nvml=nvml)
 
     pace = Pace(_seconds(options.seconds, "--for"), _seconds(options.every, "--every"))
+    nvml = machine() if options.gpus else None
     failed = asyncio.run(until_stopped())
     print(f"{options.out}: recorded, {failed} readings failed; see it with: inferometer replay {options.out} --gpus 1")
     return 1 if failed else 0
@@ -238,11 +239,12 @@ def _parser() -> argparse.ArgumentParser:
     explain = _add(commands, "explain", _explain, "what a metrics page tells the agent", flags=True)
     explain.add_argument("where", metavar="URL|FILE")
     explain.add_argument("--adapter", type=Path, metavar="FILE", help="your own adapter instead of those that ship")
-    record = _add(commands, "record", _record, "write the pages of engines into a recording")
+    record = _add(commands, "record", _record, "write the pages of engines, and GPUs, into a recording")
     record.add_argument("urls", nargs="+", metavar="URL")
     record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
     record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
+    record.add_argument("--gpus", action="store_true", help="this machine's GPUs too, as their driver shows them")
     calibrate = _add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
     calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
     calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import yaml
 from msgspec import Struct
 
+from inferometer.adapters.traces import NUMBERS, Traces
 from inferometer.errors import AdapterError
 from inferometer.model import Series, Traits
 
@@ -43,6 +44,7 @@ COUNTED = {
 """The words for ``Selector.counted``."""
 
 
+T = TypeVar("T")
 _FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some 80 ms at start
 
 
@@ -126,7 +128,7 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
     ``own``: the prefixes of the families that move only while the engine works. ``model``: the labels that may name
     the model. ``pulse``: series that are no signal and move while the engine works. ``tenants``: labels that may say
     who asked. ``notes``: by signal, why it is missing, what it costs, how to switch it on. ``bucket_flags``: by
-    histogram, the engine's own flag that sets its edges.
+    histogram, the engine's own flag that sets its edges. ``traces``: its spans, where it has any of requests.
     """
 
     engine: str
@@ -145,6 +147,7 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
     tenants: tuple[str, ...] = ()
     process_start: str = "process_start_time_seconds"
     created: tuple[str, ...] = ()
+    traces: Traces | None = None
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -157,18 +160,26 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
         return frozenset(names)
 
 
-def load(path: Path) -> Adapter:
-    """Read one adapter file; AdapterError names the file, the key and the fault."""
+def parse(path: Path, kind: type[T]) -> T:
+    """A YAML file as what it is meant to be; AdapterError names the file and the fault."""
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), _FAST)  # noqa: S506  a safe loader, in C where there is one
-        adapter = msgspec.convert(found, Adapter)
+        return msgspec.convert(found, kind)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise AdapterError(f"{path}: {error}") from error
+
+
+def load(path: Path) -> Adapter:
+    """Read one adapter file; AdapterError names the file, the key and the fault."""
+    adapter = parse(path, Adapter)
     tables = (("counters", COUNTERS), ("histograms", HISTOGRAMS), ("bucket_flags", HISTOGRAMS), ("gauges", GAUGES))
     for table, known in tables:
         for signal in getattr(adapter, table):
             if signal not in known:
                 raise AdapterError(f"{path}: {table}.{signal}: no such signal; known are {', '.join(known)}")
+    for meaning in adapter.traces.numbers if adapter.traces is not None else ():
+        if meaning not in NUMBERS:
+            raise AdapterError(f"{path}: traces.numbers.{meaning}: no such number; known are {', '.join(NUMBERS)}")
     for signal in adapter.notes:
         if signal not in SIGNALS:
             raise AdapterError(f"{path}: notes.{signal}: no such signal; known are {', '.join(SIGNALS)}")

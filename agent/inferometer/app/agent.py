@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from inferometer import economics, pipeline
 from inferometer.app.clock import Clock
+from inferometer.app.inventory import Inventory
 from inferometer.app.lag import LoopLag
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
+from inferometer.app.receivers import Receivers
+from inferometer.app.spans import Spans
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, Entry, GpuReading, Interval, Signal, Snapshot, SourceView
+from inferometer.model import Account, Batch, Entry, Export, Interval, Signal, Snapshot, SourceView
 from inferometer.sources.nvml import Nvml, NvmlSource
 from inferometer.sources.scrape import open_session
 
@@ -49,12 +52,15 @@ class Agent:
         self._meter = Meter(self._plan.watches, self._config.interval)
         self._restore()
         self._policies = dict(self._plan.policies)
+        self._inventory = Inventory(self._plan, environ, self._share_out)
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
             self._nvml = NvmlSource(Nvml(self._clock.at, nvml_library))
-        self._readers = Readers(self._clock, self._nvml)
-        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself)
+        self._spans = Spans(self._ledger.spans.take)
+        self._readers = Readers(self._clock, self._nvml, self._spans)
+        self._receivers = Receivers(self._config.otlp, self._spans, self._readers, self._clock)
+        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._spans.hints)
 
     async def run(self, stop: asyncio.Event, started: Callable[[str], None] = lambda _: None) -> None:
         """Measure until ``stop`` is set, then commit what has been read. ``started`` gets the base URL."""
@@ -65,12 +71,14 @@ class Agent:
             self._log_start(address)
             await self._first_look_at_gpus()
             self._follow(self._plan)
+            await self._receivers.start(stack)
             async with asyncio.TaskGroup() as tasks:
                 lag = tasks.create_task(self._lag.watch())
                 tasks.create_task(self._stream())
                 started(address)
                 await stop.wait()
                 lag.cancel()
+                self._receivers.close()
                 await self._readers.stop()
             _log.info("stopped")
 
@@ -89,6 +97,20 @@ class Agent:
         """How often a snapshot is due."""
         return self._config.interval
 
+    def healthy(self) -> str:
+        """Why only a restart helps; '' while all is well."""
+        upgraded = self._nvml is not None and self._nvml.needs_restart
+        return "the NVIDIA driver was upgraded under this process; restart the agent" if upgraded else ""
+
+    async def release(self, seconds: float) -> str:
+        """Let go of the GPU driver for so long, so that a GPU can be reset or cut anew; what to say about it."""
+        if self._nvml is None:
+            return "the GPU driver is not in use: gpu.sources does not name nvml"
+        free = await self._nvml.release(seconds)
+        _log.info("the GPU driver is released", extra={"seconds": seconds})
+        until = f"the GPU driver is released for {seconds:g} s"
+        return until if free else f"{until}, as soon as a call that hangs comes back"
+
     def ready(self) -> tuple[bool, str]:
         """Whether the numbers are worth scraping, and why not."""
         if self.snapshot() is None:
@@ -102,7 +124,7 @@ class Agent:
         try:
             settings = self._load()
             _check_fixed(self._config, settings)
-            self._follow(plan(settings, self._publisher.gpus, self._environ))
+            self._follow(self._inventory.reload(settings))
         except InferometerError as error:
             self._reload_ok = False
             _log.error("the configuration is bad; the running one stays", extra={"error": str(error)})
@@ -124,24 +146,29 @@ class Agent:
 
     def _translate(self, batch: Batch) -> list[Signal]:
         signals = self._readers.translate(batch)
-        for signal in signals:
-            if isinstance(signal, GpuReading):
-                self._see_gpus(signal)
+        self._see(signals)
         return signals
+
+    def _see(self, signals: Sequence[Signal]) -> None:
+        self._inventory.see(signals)
+        self._publisher.gpus = self._inventory.gpus
 
     def _settle(self, interval: Interval) -> Entry:
         return economics.settle(interval, self._policies[interval.workload])
 
-    def _publish(self, batch: Batch, entries: list[Entry]) -> None:
+    def _publish(self, batch: Batch, entries: list[Entry], committed: bool) -> None:  # noqa: FBT001  as the pipeline has it
         self._publisher(batch, entries)
         self._published_at = self._clock.at()
+        for sample in batch.samples:
+            if isinstance(sample, Export):
+                sample.answer(committed)
 
     def _follow(self, new: Plan) -> None:
         self._plan, self._config = new, new.config
         self._policies |= new.policies  # a workload that is gone has its last stretch settled as it was
         for hint in new.hints:
             _log.warning(hint)
-        self._meter.watch(new.watches, new.config.interval)
+        self._meter.watch(new.watches, new.config.interval, new.assumed)
         self._readers.follow(new)
         self._publisher.follow(new)
 
@@ -150,19 +177,14 @@ class Agent:
         if self._nvml is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
-                    self._see_gpus(await self._nvml.read())
+                    self._see([await self._nvml.read()])
 
-    def _see_gpus(self, reading: GpuReading) -> None:
-        """A GPU that was not there before may change who holds what."""
-        if reading.error:
-            return
-        new = {gpu.uuid for gpu in reading.gpus} - {gpu.uuid for gpu in self._publisher.gpus}
-        self._publisher.gpus = reading.gpus
-        if new:
-            _log.info("GPUs found", extra={"count": len(reading.gpus), "driver": reading.driver})
-            self._plan = plan(self._config, reading.gpus, self._environ, self._plan.adapters)
-            self._meter.watch(self._plan.watches, self._config.interval)
-            self._publisher.follow(self._plan)
+    def _share_out(self, new: Plan) -> None:
+        """Who holds what has changed; all else stays."""
+        self._plan = new
+        self._policies |= new.policies
+        self._meter.watch(new.watches, new.config.interval, new.assumed)
+        self._publisher.follow(new)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> str:
         try:
@@ -183,7 +205,8 @@ class Agent:
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        return {
+        spans = self._spans.values() if self._config.otlp is not None else {}
+        return spans | {
             ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
             ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
         }
@@ -200,8 +223,13 @@ def _check_fixed(running: Config, wanted: Config) -> None:
         "currency": (running.currency, wanted.currency),
         "storage.path": (running.storage.path, wanted.storage.path),
         "web.listen_address": (running.web.listen_address, wanted.web.listen_address),
+        "otlp": (_otlp(running), _otlp(wanted)),
         "gpu.sources": (", ".join(running.gpu.sources), ", ".join(wanted.gpu.sources)),
     }
     faults = [f"{key}: stays {was} while the agent runs; restart it" for key, (was, new) in fixed.items() if was != new]
     if faults:
         raise ConfigError(faults)
+
+
+def _otlp(settings: Config) -> str:
+    return f"http {settings.otlp.http}, grpc {settings.otlp.grpc or 'off'}" if settings.otlp is not None else "off"

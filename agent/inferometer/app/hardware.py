@@ -22,5 +22,6 @@ def _energy(gpu: Gpu) -> str:
     if gpu.energy_joules is not None:
         return "has an energy counter"
     why = "the GPU has none, or this user or container may not read it"
-    power = "" if gpu.power_watts is None else "; its power is shown"
-    return f"no energy counter ({why}), so no joules are counted{power}"
+    if gpu.power_watts is None:
+        return f"no energy counter ({why}) and no power, so no joules are counted"
+    return f"no energy counter ({why}): joules are integrated from power samples"

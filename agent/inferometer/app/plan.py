@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -10,11 +11,12 @@ from msgspec import Struct
 from inferometer import config
 from inferometer.adapters import Adapter, Tenants
 from inferometer.app.engines import candidates
-from inferometer.app.hints import hints, not_yet
+from inferometer.app.hints import hints, spans
+from inferometer.app.holdings import UNATTRIBUTED, Ownership, ownership
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
-from inferometer.interval import Watch, Watched
-from inferometer.model import Gpu
+from inferometer.interval import Assumed, Hold, Watch, Watched
+from inferometer.model import Gpu, Holdings
 from inferometer.sources import public_url
 from inferometer.sources.scrape import Target
 
@@ -22,12 +24,17 @@ _RECORDING = "recording:"
 
 
 class Plan(Struct, frozen=True):
-    """What follows from a configuration: by workload its watch and policy, by engine its target and adapters."""
+    """What follows from a configuration: by workload its watch and policy, by engine its target and adapters.
+
+    ``exporter``: the page that tells of GPUs; ``assumed``: what the owner says of power.
+    """
 
     config: Config
     watches: tuple[Watch, ...]
     policies: Mapping[str, Policy]
+    assumed: Assumed
     targets: Mapping[str, Target]
+    exporter: Target | None
     adapters: Mapping[str, tuple[Adapter, ...]]
     tenants: Mapping[str, Tenants]
     hints: tuple[str, ...]
@@ -38,8 +45,9 @@ def plan(
     gpus: tuple[Gpu, ...],
     environ: Mapping[str, str],
     known: Mapping[str, tuple[Adapter, ...]] | None = None,
+    kubelet: Holdings | None = None,
 ) -> Plan:
-    """Lay out the parts. ``gpus``: all that any driver has shown so far; ``environ`` tells where we run.
+    """Lay out the parts. ``gpus``: all that any source has shown so far; ``environ`` tells where we run.
 
     ``known``: the adapters by engine where they stay as they are; without them they are read, and ConfigError says
     what is wrong with them.
@@ -48,13 +56,15 @@ def plan(
     if known is None:
         known = {name_of(url): found for url, found in candidates(settings).items()}
     targets = {name_of(engine.url): _target(settings, engine, known[name_of(engine.url)]) for engine in engines}
+    owned = ownership(settings, gpus, environ, kubelet)
+    policies = {workload.name: _policy(settings, workload) for workload in settings.workloads}
     return Plan(
         config=settings,
-        watches=tuple(
-            _watch(workload, targets, _held(settings, workload, gpus, environ)) for workload in settings.workloads
-        ),
-        policies={workload.name: _policy(settings, workload) for workload in settings.workloads},
+        watches=_watches(settings, targets, owned),
+        policies=policies | {UNATTRIBUTED: _nobody(settings)},
+        assumed=Assumed(settings.gpu.idle_watts, settings.host.watts if settings.host is not None else None),
         targets=targets,
+        exporter=_exporter(settings),
         adapters=known,
         tenants={
             name_of(engine.url): Tenants(engine.tenant.label, engine.tenant.allow, engine.tenant.limit)
@@ -62,12 +72,9 @@ def plan(
             if engine.tenant is not None
         },
         hints=(
-            *(
-                hint
-                for workload in settings.workloads
-                for hint in hints(workload, _held(settings, workload, gpus, environ)[0])
-            ),
-            *not_yet(settings),
+            *(hint for workload in settings.workloads for hint in hints(workload, owned.charged[workload.name])),
+            *owned.faults,
+            *spans(settings),
         ),
     )
 
@@ -97,6 +104,14 @@ def _target(settings: Config, engine: Engine, found: tuple[Adapter, ...]) -> Tar
     )
 
 
+def _exporter(settings: Config) -> Target | None:
+    """The page of dcgm-exporter, where GPUs are read from it."""
+    url = settings.gpu.dcgm_url
+    if url is None or "dcgm" not in settings.gpu.sources:
+        return None
+    return Target("dcgm", url, timeout_seconds=settings.scrape.timeout, max_page_bytes=settings.scrape.max_page_bytes)
+
+
 def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:
     """The address to read: an engine that is named and has its page elsewhere is not asked at /metrics."""
     parts = urlsplit(engine.url)
@@ -107,17 +122,15 @@ def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:
 
 def _policy(settings: Config, workload: Workload) -> Policy:
     weights = settings.tokens.weights
-    thresholds = workload.slo.thresholds
-    electricity = settings.electricity
+    thresholds, models = workload.slo.thresholds, config.slos.by_model(workload.slo)
     return Policy(
         workload=workload.name,
         price=config.costs.workload_price(settings, workload),
-        electricity=config.costs.electricity(electricity),
-        pue=electricity.pue if electricity is not None else 1.0,
-        carbon_grams_per_kwh=settings.carbon.grams_per_kwh if settings.carbon is not None else None,
+        **_grid(settings),
         training=config.costs.training(workload.training),
         rates=(workload.rates.prefill, workload.rates.decode) if workload.rates is not None else None,
-        slo=Slo(thresholds, workload.slo.objective) if thresholds else None,
+        slo=Slo(thresholds, workload.slo.objective, models) if thresholds or any(models.values()) else None,
+        budget=config.costs.budget(workload.budget),
         weights={
             "input_uncached": weights.input_uncached,
             "input_cached": weights.input_cached,
@@ -126,8 +139,9 @@ def _policy(settings: Config, workload: Workload) -> Policy:
     )
 
 
-def _watch(workload: Workload, targets: Mapping[str, Target], holds: tuple[float, frozenset[str]]) -> Watch:
-    held, uuids = holds
+def _watch(
+    workload: Workload, targets: Mapping[str, Target], held: float, holds: tuple[Hold, ...], traced: frozenset[str]
+) -> Watch:
     given = sum(engine.gpus or 0 for engine in workload.engines) * workload.share
     workers = [engine for engine in workload.engines if engine.role != "frontend"]
     rest = [engine for engine in workers or workload.engines if engine.gpus is None]
@@ -138,28 +152,48 @@ def _watch(workload: Workload, targets: Mapping[str, Target], holds: tuple[float
             gpus=engine.gpus * workload.share if engine.gpus is not None else each if engine in rest else 0.0,
             source=public_url(targets[name_of(engine.url)].url.removeprefix(_RECORDING)),
             role=engine.role,
+            traced=engine.url in traced,
         )
         for engine in workload.engines
     )
-    return Watch(workload.name, members, gpus=held, uuids=uuids, share=workload.share)
+    limits = {"": workload.slo.thresholds, **config.slos.by_model(workload.slo)}
+    return Watch(workload.name, members, gpus=held, holds=holds, limits=limits)
 
 
-def _held(
-    settings: Config, workload: Workload, gpus: tuple[Gpu, ...], environ: Mapping[str, str]
-) -> tuple[float, frozenset[str]]:
-    """How many GPUs a workload holds (a share of one is a fraction), and which of those that are read."""
-    wanted = workload.gpus
-    if isinstance(wanted, int):
-        return wanted * workload.share, frozenset()
-    if isinstance(wanted, tuple):
-        uuids = {gpu.uuid for gpu in gpus if gpu.uuid in wanted or gpu.index in wanted or str(gpu.index) in wanted}
-        return len(wanted) * workload.share, frozenset(uuids)
-    if wanted == "all" or (wanted == "auto" and _owns_the_box(settings, environ)):
-        return len(gpus) * workload.share, frozenset(gpu.uuid for gpu in gpus)
-    return 0.0, frozenset()
+def _traced(settings: Config) -> frozenset[str]:
+    """The engines that spans may come from: those that say which are theirs, or the only one."""
+    if settings.otlp is None:
+        return frozenset()
+    engines = [engine for workload in settings.workloads for engine in workload.engines]
+    return frozenset(engine.url for engine in engines if engine.spans or len(engines) == 1)
 
 
-def _owns_the_box(settings: Config, environ: Mapping[str, str]) -> bool:
-    """One workload on a plain machine has all GPUs that it sees; in a pod only labels tell whose a GPU is."""
-    alone = sum(workload.gpus == "auto" for workload in settings.workloads) == 1
-    return alone and "KUBERNETES_SERVICE_HOST" not in environ
+def _watches(settings: Config, targets: Mapping[str, Target], owned: Ownership) -> tuple[Watch, ...]:
+    """Every workload's, and one for what nobody holds."""
+    watches = [
+        _watch(w, targets, owned.charged[w.name], owned.holds[w.name], _traced(settings)) for w in settings.workloads
+    ]
+    if UNATTRIBUTED in owned.holds:
+        watches.append(Watch(UNATTRIBUTED, (), owned.charged[UNATTRIBUTED], owned.holds[UNATTRIBUTED]))
+    return tuple(watches)
+
+
+def _nobody(settings: Config) -> Policy:
+    """What nobody holds costs the default price, if there is one."""
+    default = settings.prices.get("default")
+    return Policy(
+        workload=UNATTRIBUTED,
+        price=config.costs.price(default) if default is not None else None,
+        **_grid(settings),
+    )
+
+
+def _grid(settings: Config) -> dict[str, Any]:
+    """What energy costs money, air and water; the same for every workload."""
+    electricity, carbon, water = settings.electricity, settings.carbon, settings.water
+    return {
+        "electricity": config.costs.electricity(electricity),
+        "pue": electricity.pue if electricity is not None else None,
+        "carbon_grams_per_kwh": carbon.grams_per_kwh if carbon is not None else None,
+        "water_liters_per_kwh": water.liters_per_kwh if water is not None else None,
+    }

@@ -11,9 +11,12 @@ import aiohttp
 from inferometer import adapters
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
-from inferometer.model import Batch, EngineSignal, GpuReading, Page, Sample, Signal
+from inferometer.app.spans import Spans
+from inferometer.model import Batch, EngineSignal, Export, GpuReading, Holdings, HostReading, Page, Sample, Signal
 from inferometer.sources import SourceStats, poll
 from inferometer.sources.nvml import NvmlSource
+from inferometer.sources.podresources import PodResources
+from inferometer.sources.rapl import Rapl
 from inferometer.sources.scrape import Scraper, Target
 
 _log = logging.getLogger(__name__)
@@ -21,6 +24,7 @@ _Poll = tuple[Target | str, float, frozenset[str]]
 _Read = Callable[[], Awaitable[Sample | None]]
 _REMEMBERED_TARGETS = 200
 _ALL: frozenset[str] = frozenset()  # no names to choose
+_ALLOTMENT_SECONDS = 5.0  # pods do not move faster
 _GATHER_SECONDS = 0.02  # what one burst brings is settled in one transaction
 
 
@@ -30,33 +34,45 @@ class Readers:
     ``follow`` may be called again with another plan; ``stop`` ends the stream.
     """
 
-    def __init__(self, clock: Clock, nvml: NvmlSource | None) -> None:
+    def __init__(self, clock: Clock, nvml: NvmlSource | None, spans: Spans) -> None:
         self.session: aiohttp.ClientSession | None = None
         self.stats = SourceStats()
-        self._clock, self._nvml = clock, nvml
+        self._clock, self._nvml, self._spans = clock, nvml, spans
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self._translators: dict[str, adapters.Translator] = {}
+        self._devices = adapters.Devices(adapters.dcgm())
+        self._exporter: Target | None = None
         self._tasks: dict[_Poll, asyncio.Task[None]] = {}
         self._stopped = asyncio.Event()
 
     def follow(self, plan: Plan) -> None:
         """Poll this plan's targets from now on; those that stay as they were go on undisturbed."""
-        interval = plan.config.interval
+        interval, self._exporter = plan.config.interval, plan.exporter
         reads: dict[_Poll, _Read] = {("clock", interval, _ALL): _tick}
         for target in plan.targets.values():
             names = adapters.wanted(plan.adapters[target.name])
             reads[target, interval, names] = self._scraper(target, names, len(plan.targets))
         if self._nvml is not None:
             reads["nvml", interval, _ALL] = self._nvml.read
+        if plan.exporter is not None:
+            wanted = self._devices.wanted
+            reads[plan.exporter, interval, wanted] = self._scraper(plan.exporter, wanted, len(plan.targets))
+        reads |= self._of_the_machine(plan)
         for key in self._tasks.keys() - reads.keys():
             self._tasks.pop(key).cancel()
         self.stats.forget(self._translators.keys() - plan.targets.keys())
-        self.stats.urls.update({name: target.url for name, target in plan.targets.items()})
+        targets = [*plan.targets.values(), *([plan.exporter] if plan.exporter is not None else ())]
+        self.stats.urls.update({target.name: target.url for target in targets})
         self._keep_translators(plan)
+        self._spans.follow(plan)
         for key, read in reads.items():
             if key not in self._tasks:
-                polling = poll(read, interval, self._queue.put_nowait, self._clock.at)
+                polling = poll(read, key[1], self._queue.put_nowait, self._clock.at)
                 self._tasks[key] = asyncio.create_task(polling)
+
+    def emit(self, sample: Sample) -> None:
+        """Take what a receiver was sent; the receiver sees to it that this is not too much."""
+        self._queue.put_nowait(sample)
 
     async def stop(self) -> None:
         """End the stream after what has been read already."""
@@ -82,9 +98,16 @@ class Readers:
         """Every sample in engine-neutral words; those of engines that are no longer followed are dropped."""
         signals: list[Signal] = []
         for sample in batch.samples:
-            if isinstance(sample, GpuReading):
+            if isinstance(sample, GpuReading | HostReading | Holdings):
                 self.stats.seen(sample, batch.wall)
                 signals.append(sample)
+            elif isinstance(sample, Page) and self._exporter is not None and sample.source == self._exporter.name:
+                reading = self._devices(sample)
+                self.stats.seen(reading, batch.wall)
+                signals.append(reading)
+            elif isinstance(sample, Export):
+                self.stats.seen(sample, batch.wall)
+                signals += self._spans.signals(sample, batch.wall)
             elif isinstance(sample, Page) and sample.source in self._translators:
                 signals.append(self._translated(sample, batch.wall))
         return signals
@@ -107,12 +130,33 @@ class Readers:
             kept, new = old.get(name), adapters.Translator(name, known, plan.tenants.get(name))
             self._translators[name] = kept if kept is not None and kept.made_as(new) else new
 
+    def _of_the_machine(self, plan: Plan) -> dict[_Poll, _Read]:
+        """What this machine tells beside its GPUs: the host's energy, and the kubelet's allotments."""
+        interval = plan.config.interval
+        reads: dict[_Poll, _Read] = {}
+        host, socket = plan.config.host, plan.config.gpu.pod_resources
+        if host is not None and host.rapl is not None:
+            reads["rapl", interval, frozenset({host.rapl})] = _at_once(Rapl(host.rapl, clock=self._clock.at).read)
+        if socket is not None:
+            kubelet = PodResources(socket, self._clock.at)
+            reads["kubelet", max(interval, _ALLOTMENT_SECONDS), frozenset({socket})] = kubelet.read
+        return reads
+
     def _scraper(self, target: Target, names: frozenset[str], targets: int) -> _Read:
         if self.session is None:
             raise AssertionError("the session is opened before anything is followed")
         # What a page shared with the one before saves time; with hundreds of engines it is too much memory.
         remember = targets <= _REMEMBERED_TARGETS
         return Scraper(target, names, self.session, self._clock.at, remember=remember).read
+
+
+def _at_once(read: Callable[[], Sample]) -> _Read:
+    """A source that answers without waiting for anything."""
+
+    async def reading() -> Sample:
+        return read()
+
+    return reading
 
 
 async def _tick() -> Sample | None:

@@ -1,19 +1,24 @@
-"""``inferometer record``: the pages of running engines, byte by byte, into a folder that ``replay`` reads."""
+"""``inferometer record``: pages of running engines, byte by byte, and GPUs, into a folder that ``replay`` reads."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from inferometer.app.clock import Clock
 from inferometer.app.plan import name_of
 from inferometer.errors import SourceError
-from inferometer.sources.recording import Writer
+from inferometer.sources import boottime
+from inferometer.sources.nvml import Nvml, NvmlSource
+from inferometer.sources.recording import OK, Row, Writer, gpu_body
 from inferometer.sources.scrape import Scraper, Target, open_session
+
+_Read = Callable[[], Awaitable[Row]]
 
 
 class Pace(Struct, frozen=True):
@@ -23,18 +28,32 @@ class Pace(Struct, frozen=True):
     every: float
 
 
-async def record(
-    urls: Sequence[str], folder: Path, pace: Pace, stop: asyncio.Event, progress: Callable[[str], None]
-) -> int:
-    """Write a page of each URL at this pace until its end or ``stop``; returns the number of pages that failed.
+def machine() -> NvmlSource:
+    """This machine's GPU driver."""
+    return NvmlSource(Nvml(boottime))
 
-    Failed readings are rows too: the status is the reason. Raises RecordingError where the folder cannot be used.
+
+async def record(  # noqa: PLR0913  a recording is of something, goes somewhere, and may be stopped and watched
+    urls: Sequence[str],
+    folder: Path,
+    pace: Pace,
+    stop: asyncio.Event,
+    progress: Callable[[str], None],
+    *,
+    nvml: NvmlSource | None = None,
+) -> int:
+    """Write a page of each URL, and what ``nvml`` reads, at this pace until its end or ``stop``.
+
+    Failed readings are rows too: the status is the reason. Returns how many there are. Raises RecordingError where the
+    folder cannot be used.
     """
     clock = Clock()
     failed = 0
     async with open_session() as session:
         targets = [Target(name_of(url), url, timeout_seconds=max(pace.every, 1.0)) for url in urls]
-        scrapers = [Scraper(target, None, session, clock.at) for target in targets]
+        reads = [_page(Scraper(target, None, session, clock.at), target.name, clock) for target in targets]
+        if nvml is not None:
+            reads.append(_gpus(nvml, clock))
         with Writer(folder) as writer:
             began, count = clock.at(), 0
             while (at := began + count * pace.every) <= began + pace.seconds:
@@ -42,20 +61,29 @@ async def record(
                     await asyncio.wait_for(stop.wait(), max(0.0, at - clock.at()))
                 if stop.is_set():
                     break
-                rows = await asyncio.gather(*(_row(scraper, clock) for scraper in scrapers))
-                for target, (when, status, body) in zip(targets, rows, strict=True):
-                    writer.write(when, target.name, "metrics", status, body)
-                    failed += status != "200"
+                for row in await asyncio.gather(*(read() for read in reads)):
+                    writer.write(row.at, row.source, row.kind, row.status, row.body)
+                    failed += row.status != OK
                 count += 1
-                progress(
-                    f"{count * len(urls)} pages, {failed} failed, {clock.at() - began:.0f} of {pace.seconds:.0f} s"
-                )
+                passed = f"{clock.at() - began:.0f} of {pace.seconds:.0f} s"
+                progress(f"{count * len(reads)} readings, {failed} failed, {passed}")
     return failed
 
 
-async def _row(scraper: Scraper, clock: Clock) -> tuple[float, str, bytes]:
-    try:
-        body = await scraper.fetch()
-    except SourceError as error:
-        return clock.at(), error.reason, b""
-    return clock.at(), "200", body
+def _page(scraper: Scraper, name: str, clock: Clock) -> _Read:
+    async def read() -> Row:
+        try:
+            body = await scraper.fetch()
+        except SourceError as error:
+            return Row(clock.at(), name, "metrics", error.reason, b"")
+        return Row(clock.at(), name, "metrics", OK, body)
+
+    return read
+
+
+def _gpus(nvml: NvmlSource, clock: Clock) -> _Read:
+    async def read() -> Row:
+        reading = replace(await nvml.read(), at=clock.at())
+        return Row(reading.at, reading.source, "nvml", reading.error or OK, gpu_body(reading))
+
+    return read

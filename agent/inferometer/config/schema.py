@@ -64,7 +64,19 @@ class Engine(Struct, frozen=True):
     tls: Annotated[Tls, "How to speak https with it"] = Tls()
     gpus: Annotated[Count | None, "GPUs of this engine; exact busy time and the pool split need it"] = None
     tenant: Annotated[Tenant | None, "Count tokens by who asked for them; off if left out"] = None
+    pod: Annotated[
+        str | None, "Its pod as `namespace/name`: GPUs that labels or the kubelet give to that pod are the workload's"
+    ] = None
     spans: Annotated[dict[str, str], "Attributes of the OTLP resources that belong to this engine"] = {}
+
+
+class Limits(Struct, frozen=True):
+    """Limits of one model that has its own."""
+
+    ttft: Annotated[Seconds | None, "Limit of the time to first token"] = None
+    tpot: Annotated[Seconds | None, "Limit of the time per output token after the first"] = None
+    e2e: Annotated[Seconds | None, "Limit of the whole request"] = None
+    preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name instead of those of all models"] = None
 
 
 class Slo(Struct, frozen=True):
@@ -77,6 +89,9 @@ class Slo(Struct, frozen=True):
         float, Number(above=0, below=1), "Share of requests that shall be good; with a preset its own (MLPerf: 0.99)"
     ] = 0.95
     preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name; limits written beside it win"] = None
+    models: Annotated[
+        dict[str, Limits], "Models with limits of their own, by served name; what they leave out holds"
+    ] = {}
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -203,7 +218,30 @@ class Gpu(Struct, frozen=True):
     """Where GPU telemetry comes from."""
 
     sources: Annotated[tuple[Literal["nvml", "dcgm"], ...], "In order of trust"] = ("nvml",)
-    dcgm_url: Annotated[Annotated[str, Url()] | None, "The page of dcgm-exporter; the source `dcgm` needs it"] = None
+    dcgm_url: Annotated[
+        Annotated[str, Url(recordings=True)] | None, "The page of dcgm-exporter; the source `dcgm` needs it"
+    ] = None
+    pod_resources: Annotated[
+        FilePath | None, "The kubelet's socket that tells which pod holds which GPU; needs the extra `[grpc]`"
+    ] = None
+    idle_watts: Annotated[Amount | None, "What a GPU draws with nothing to do; left out, the least that was seen"] = (
+        None
+    )
+
+
+class Host(Struct, frozen=True):
+    """Energy of the machine beside its GPUs; without this section nothing is assumed of it."""
+
+    exactly_one: ClassVar[tuple[str, ...]] = ("watts", "rapl")
+
+    watts: Annotated[Amount | None, "A figure of your own; counted as estimated, never charged"] = None
+    rapl: Annotated[FilePath | None, "Where the CPU's energy counters are, e.g. /sys/class/powercap"] = None
+
+
+class Water(Struct, frozen=True):
+    """Water for cooling on site."""
+
+    liters_per_kwh: Annotated[Amount, "Liters per kWh of IT equipment (WUE)"]
 
 
 class Otlp(Struct, frozen=True):
@@ -253,6 +291,8 @@ class Config(Struct, frozen=True):
     prices: Annotated[dict[str, Price], "What a GPU costs, by name"] = {}
     electricity: Annotated[Electricity | None, "The power bill"] = None
     carbon: Annotated[Carbon | None, "Emissions of the grid"] = None
+    water: Annotated[Water | None, "Water for cooling"] = None
+    host: Annotated[Host | None, "Energy of the machine beside its GPUs"] = None
     tokens: Annotated[Tokens, "How money is split over token types"] = Tokens()
     gpu: Annotated[Gpu, "Where GPU telemetry comes from"] = Gpu()
     otlp: Annotated[Otlp | None, "Receives request traces; the key's presence turns it on"] = None

@@ -16,7 +16,9 @@ Loads = dict[tuple[str, str], float]
 
 
 def states(interval: Interval) -> dict[str, float]:
-    """The share of the interval in each state; an engine that reports its busy seconds divides busy from idle."""
+    """The share of the interval in each state: busy seconds that an engine reports, or GPUs that are measured, tell."""
+    if interval.working is not None:
+        return {"busy": interval.working, "idle": 1.0 - interval.working}
     if interval.state != "busy" or interval.phases is None or interval.seconds <= 0:
         return {interval.state: 1.0}
     busy = min(1.0, sum(interval.phases) / interval.seconds)

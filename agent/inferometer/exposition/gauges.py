@@ -6,6 +6,37 @@ from inferometer.model import STATES, Account, EngineView, Gpu, Snapshot, Source
 
 Numbers = dict[Account, float]
 
+_OF_DEVICES = {
+    "power_watts": "power_watts",
+    "energy_joules_total": "energy_joules",
+    "utilization_ratio": "utilization_ratio",
+    "temperature_celsius": "temperature_celsius",
+    "memory_temperature_celsius": "memory_temperature_celsius",
+    "power_limit_watts": "power_limit_watts",
+    "ecc_errors_total": "ecc_errors",
+}
+"""Names of metrics of a whole GPU, without prefix, and where a Gpu has their values."""
+
+_OF_INSTANCES = (
+    "memory_used_bytes",
+    "memory_total_bytes",
+    "activity_ratio",
+    "sm_active_ratio",
+    "tensor_active_ratio",
+    "dram_active_ratio",
+)
+"""Likewise of a GPU and of each of its MIG instances."""
+
+_LABELLED = {
+    ("clock_hertz", "sm"): "sm_clock_hertz",
+    ("clock_hertz", "memory"): "memory_clock_hertz",
+    ("pcie_bytes_total", "rx"): "pcie_rx_bytes",
+    ("pcie_bytes_total", "tx"): "pcie_tx_bytes",
+    ("nvlink_bytes_total", "rx"): "nvlink_rx_bytes",
+    ("nvlink_bytes_total", "tx"): "nvlink_tx_bytes",
+}
+"""Likewise with one more label."""
+
 
 def numbers(snapshot: Snapshot) -> Numbers:
     """Structured parts, then ready-made values, then totals; on the same account the later one holds."""
@@ -41,22 +72,25 @@ def _engine(view: EngineView) -> Numbers:
 
 def _gpu(gpu: Gpu) -> Numbers:
     """A reading that the device does not give, or of a GPU that is down, has no sample."""
-    key = (gpu.uuid,)
-    found: Numbers = {("inferometer_gpu_up", key): float(gpu.up)}
+    found: Numbers = {("inferometer_gpu_up", (gpu.uuid,)): float(gpu.up)}
     if gpu.name:
-        found["inferometer_gpu_info", (gpu.uuid, gpu.name, "")] = 1.0
-    readings = {
-        "inferometer_gpu_power_watts": gpu.power_watts,
-        "inferometer_gpu_energy_joules_total": gpu.energy_joules,
-        "inferometer_gpu_utilization_ratio": gpu.utilization_ratio,
-        "inferometer_gpu_memory_used_bytes": gpu.memory_used_bytes,
-        "inferometer_gpu_memory_total_bytes": gpu.memory_total_bytes,
-        "inferometer_gpu_temperature_celsius": gpu.temperature_celsius,
-        "inferometer_gpu_power_limit_watts": gpu.power_limit_watts,
+        found["inferometer_gpu_info", (gpu.uuid, gpu.name, gpu.driver, gpu.energy_scope)] = 1.0
+    if not gpu.up:
+        return found
+    values: dict[Account, float | None] = {
+        (f"inferometer_gpu_{name}", (gpu.uuid,)): getattr(gpu, attribute) for name, attribute in _OF_DEVICES.items()
     }
-    if gpu.up:
-        found.update({(name, key): float(value) for name, value in readings.items() if value is not None})
-    return found
+    for name in _OF_INSTANCES:
+        values[f"inferometer_gpu_{name}", (gpu.uuid, "")] = getattr(gpu, name)
+        for instance in gpu.instances:
+            values[f"inferometer_gpu_{name}", (gpu.uuid, instance.uuid)] = getattr(instance, name)
+    for (name, *labels), attribute in _LABELLED.items():
+        values[f"inferometer_gpu_{name}", (gpu.uuid, *labels)] = getattr(gpu, attribute)
+    for reason, seconds in gpu.throttle_seconds.items():
+        values["inferometer_gpu_throttle_seconds_total", (gpu.uuid, reason)] = seconds
+    for xid, count in gpu.xids.items():
+        values["inferometer_gpu_xid_errors_total", (gpu.uuid, xid)] = count
+    return found | {account: float(value) for account, value in values.items() if value is not None}
 
 
 def _source(view: SourceView) -> Numbers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferometer.exposition.metric import Label
-from inferometer.model import OUTCOMES, SLOS, STATES, TOKEN_TYPES
+from inferometer.model import OUTCOMES, SLOS, SPAN_OUTCOMES, STATES, TOKEN_TYPES
 
 WORKLOAD = Label("workload")
 ENGINE = Label("engine")
@@ -11,10 +11,12 @@ MODEL = Label("model")
 TENANT = Label("tenant")
 WINDOW = Label("window")
 GPU = Label("gpu")
+MIG = Label("mig")
 SOURCE = Label("source")
 
 TOKEN_TYPE = Label("type", TOKEN_TYPES)
 COST_TYPE = Label("type", (*TOKEN_TYPES, "idle", "unassigned"))
+REQUEST_TOKENS = Label("type", ("input", "output"))
 OUTCOME = Label("outcome", OUTCOMES)
 STATE = Label("state", STATES)
 COMPONENT = Label("component", ("gpu", "electricity", "software", "hosting", "training", "other"))
@@ -35,6 +37,8 @@ KIND = Label("kind")
 VERSION = Label("version")
 SIGNAL = Label("signal")
 
+SHARE_METHOD = Label("method", ("exclusive", "share", "mig", "replica", "none"))
+METER_SCOPE = Label("scope", ("gpu", "module"))
 NAME = Label("name")
 DRIVER = Label("driver")
 CLOCK = Label("clock", ("sm", "memory"))
@@ -42,4 +46,4 @@ XID = Label("xid")
 DIRECTION = Label("direction", ("rx", "tx"))
 
 REASON = Label("reason", overlapping=True)
-SPAN_OUTCOME = Label("outcome")
+SPAN_OUTCOME = Label("outcome", SPAN_OUTCOMES)

@@ -20,9 +20,10 @@ __all__ = ["Listener", "ServerState", "listen", "make_app"]
 _PAGE = Path(__file__).parent / "page"
 _STATIC = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_EXISTS = "/  /metrics  /api/v1/snapshot  /-/healthy  /-/ready  POST /-/reload"
+_EXISTS = "/  /metrics  /api/v1/snapshot  /-/healthy  /-/ready  POST /-/reload  POST /-/release"
 _NO_SNAPSHOT = "There is no snapshot yet: the first readings are still under way. Try again in a moment.\n"
 _LEAST_PATIENCE_SECONDS = 30.0
+_LONGEST_RELEASE_SECONDS = 3600.0
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -44,6 +45,12 @@ class ServerState(Protocol):
     def age_seconds(self) -> float:
         """Steady seconds since the last publish, or since the start before the first."""
 
+    def healthy(self) -> str:
+        """Why only a restart of the agent helps; '' while all is well."""
+
+    async def release(self, seconds: float) -> str:
+        """Let go of the GPU driver for so long; what to say about it."""
+
     def ready(self) -> tuple[bool, str]:
         """Whether the numbers may be relied on, and if not, why."""
 
@@ -63,6 +70,7 @@ def make_app(state: ServerState) -> web.Application:
     app.router.add_get("/-/healthy", probes.healthy)
     app.router.add_get("/-/ready", probes.ready)
     app.router.add_post("/-/reload", probes.reload)
+    app.router.add_post("/-/release", probes.release)
     return app
 
 
@@ -107,6 +115,9 @@ class _Probes:
         limit = max(3 * self._state.interval_seconds, _LEAST_PATIENCE_SECONDS)
         if age > limit:
             return _unavailable(f"The newest snapshot is {age:.0f} s old, more than {limit:.0f} s.\n")
+        fault = self._state.healthy()
+        if fault:
+            return _unavailable(f"{fault}\n")
         return web.Response(text="ok\n")
 
     async def ready(self, _: web.Request) -> web.Response:
@@ -116,6 +127,18 @@ class _Probes:
     async def reload(self, _: web.Request) -> web.Response:
         accepted, text = await self._state.reload()
         return web.Response(text=f"{text}\n", status=200 if accepted else 400)
+
+    async def release(self, request: web.Request) -> web.Response:
+        """``?seconds=60``: how long the driver is let alone."""
+        text = request.query.get("seconds", "60")
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds <= _LONGEST_RELEASE_SECONDS:
+            fault = f"seconds={text}: give a number above 0 and up to {_LONGEST_RELEASE_SECONDS:.0f}\n"
+            return web.Response(text=fault, status=400)
+        return web.Response(text=f"{await self._state.release(seconds)}\n")
 
 
 def _static(path: Path) -> _Handler:

@@ -1,6 +1,7 @@
 """From readings to intervals: counter resets, gaps, strata, states of time. Pure."""
 
+from inferometer.interval.joules import Assumed
 from inferometer.interval.meter import Meter
-from inferometer.interval.watch import Watch, Watched
+from inferometer.interval.watch import Hold, Watch, Watched
 
-__all__ = ["Meter", "Watch", "Watched"]
+__all__ = ["Assumed", "Hold", "Meter", "Watch", "Watched"]

@@ -7,11 +7,25 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct, field
 
+from inferometer.interval import verdicts
 from inferometer.interval.engine import EngineState, Reading
-from inferometer.interval.joules import Joules
+from inferometer.interval.joules import Assumed, Joules
+from inferometer.interval.rest import rests, working
 from inferometer.interval.roles import scoped
 from inferometer.interval.watch import Watch, Watched
-from inferometer.model import Batch, EngineSignal, EngineView, GpuReading, Interval, ModelChange, Signal, Stratum
+from inferometer.model import (
+    Batch,
+    EngineSignal,
+    EngineView,
+    Gpu,
+    GpuReading,
+    HostReading,
+    Interval,
+    ModelChange,
+    Signal,
+    Stratum,
+    Traced,
+)
 
 _HELD_BEYOND_READING_SECONDS = 900.0
 
@@ -50,6 +64,7 @@ class _Common(Struct):
 
     watched_since: dict[str, float]
     joules: Joules
+    ahead: float = 0.0
 
 
 class Meter:
@@ -66,17 +81,20 @@ class Meter:
         self._left: dict[str, bytes] = {}
         self._done: list[Interval] = []
         self._changed: set[str] = set()
+        self._gpus: dict[str, Gpu] = {}
         self._at = self._ahead = 0.0
         self.watch(watches, interval)
 
-    def watch(self, watches: Iterable[Watch], interval: float) -> None:
+    def watch(self, watches: Iterable[Watch], interval: float, assumed: Assumed = Assumed()) -> None:  # noqa: B008
         """Follow these workloads from now on; engines that stay keep their state, those that return their counters."""
-        self._interval = interval
+        self._interval, self._assumed = interval, assumed
         old, self._engines = self._engines, {}
         for watch in watches:
             for watched in watch.members:
                 name = _name(watch, watched)
                 engine = self._engines[name] = old.pop(name) if name in old else _Engine(watch, watched)
+                if engine.watched.gpus != watched.gpus:
+                    self._cut(engine)
                 engine.watch, engine.watched = watch, watched
         workloads = {engine.watch.workload for engine in self._engines.values()}
         for name, engine in old.items():
@@ -93,9 +111,15 @@ class Meter:
                 self._changed.add(name)
         for signal in signals:
             if isinstance(signal, GpuReading):
-                self.joules.read(signal, (e.watch for e in self._engines.values()))
+                self._add_gpus(signal)
+            elif isinstance(signal, HostReading):
+                self.joules.read_host(signal, self._watches(), resting=all(map(self._rests, self._watches())))
             elif isinstance(signal, EngineSignal) and signal.engine in self._engines:
                 self._add_engine(self._engines[signal.engine], signal)
+            elif isinstance(signal, Traced) and signal.engine in self._engines:
+                self._add_spans(self._engines[signal.engine], signal)
+        if self._assumed.host_watts is not None:
+            self.joules.tick_host(batch.at, self._assumed.host_watts, self._watches(), self._interval)
 
     def due(self, at: float) -> list[Interval]:
         """All stretches that ended, time without any reading included once it is older than two intervals."""
@@ -109,7 +133,11 @@ class Meter:
             silent = at - since > 2 * self._interval or not engine.watched.engine
             if silent and not engine.away and at > state.settled_at:
                 engine.up, engine.label = False, "unknown"
-                self._done.append(self._close(engine, at, "unknown"))
+                interval = self._silence(engine, at)
+                self._tell(engine, state, interval)
+                if _judges(engine):
+                    interval.strata = verdicts.late(state, engine.watch, engine.watched, at, self._ahead)
+                self._done.append(interval)
         done, self._done = self._done, []
         return done
 
@@ -119,7 +147,8 @@ class Meter:
         for engine in self._engines.values():
             if engine.state is not None:
                 last = self._close(engine, at, engine.label)
-                last.strata = _judged(engine, engine.state.end_strata(at))
+                last.strata = self._last(engine, engine.state, at)
+                self._tell(engine, engine.state, last)
                 done.append(last)
         return done
 
@@ -140,11 +169,9 @@ class Meter:
         """Requests by workload that wait for their stratum to end."""
         waiting: dict[str, float] = {}
         for engine in self._engines.values():
-            models = engine.state.models.values() if engine.state is not None else ()
             name = engine.watch.workload
-            waiting[name] = waiting.get(name, 0.0) + sum(
-                stratum.judged for stratum in _judged(engine, [model.stratum for model in models])
-            )
+            mine = verdicts.pending(engine.state) if engine.state is not None and _judges(engine) else 0.0
+            waiting[name] = waiting.get(name, 0.0) + mine
         return waiting
 
     def marks(self) -> dict[str, bytes]:
@@ -155,7 +182,7 @@ class Meter:
             if state is not None:
                 marks[name] = msgspec.msgpack.encode(_Mark(self._ahead, state))
         self._changed.clear()
-        marks[""] = msgspec.msgpack.encode(_Common(self.watched_since, self.joules))
+        marks[""] = msgspec.msgpack.encode(_Common(self.watched_since, self.joules, self._ahead))
         return marks
 
     def restore(self, marks: Mapping[str, bytes], ahead: float) -> None:
@@ -165,6 +192,7 @@ class Meter:
         if common is not None:
             kept = msgspec.msgpack.decode(common, type=_Common)
             self.watched_since, self.joules = kept.watched_since, kept.joules
+            self.joules.shift(kept.ahead - ahead)
         for name in self._engines.keys() & self._left.keys():
             mark = _decoded(self._left[name])
             if not mark.left:
@@ -174,6 +202,39 @@ class Meter:
     def views(self) -> tuple[EngineView, ...]:
         """Every engine as its newest page shows it."""
         return tuple(_view(engine) for engine in self._engines.values() if engine.watched.engine)
+
+    def _watches(self) -> list[Watch]:
+        """Every workload once."""
+        return list({engine.watch.workload: engine.watch for engine in self._engines.values()}.values())
+
+    def _add_gpus(self, reading: GpuReading) -> None:
+        self._gpus |= {gpu.uuid: gpu for gpu in reading.gpus}
+        self.joules.read(reading, self._watches(), self._rests, self._assumed, self._interval)
+
+    def _rests(self, watch: Watch, gpu: Gpu | None = None) -> bool:
+        """Whether a workload leaves a GPU, or all of its own, with nothing to do.
+
+        Its engines are up, and say so; or the GPU itself is measured to do nothing, whatever its engines' others do.
+        """
+        engines = [self._engines[member.engine] for member in watch.engines]
+        if engines and all(e.up and e.label == "idle" and e.state and e.state.pulse.at_rest for e in engines):
+            return True
+        held = [gpu] if gpu is not None else [self._gpus[hold.gpu] for hold in watch.holds if hold.gpu in self._gpus]
+        return all(e.up for e in engines) and all(map(rests, held)) and bool(held or not engines)
+
+    def _cut(self, engine: _Engine) -> None:
+        """From now on the engine holds more or fewer GPUs: what it held until now is settled as it was."""
+        if engine.state is not None and not engine.away and self._at > engine.state.settled_at:
+            self._done.append(self._close(engine, self._at, engine.label))
+
+    def _silence(self, engine: _Engine, at: float) -> Interval:
+        """A stretch in which no page told anything: of a workload without engines the GPUs may tell."""
+        interval = self._close(engine, at, "unknown")
+        if not engine.watched.engine:
+            interval.working = working(engine.watch.holds, self._gpus)
+            if interval.working is not None:
+                interval.state = "busy" if interval.working > 0 else "idle"
+        return interval
 
     def _first_state(self, name: str) -> EngineState:
         """An engine's time starts now; its counters go on where they were when it was followed before."""
@@ -187,7 +248,7 @@ class Meter:
         """The engine is no longer followed: ``settle`` what it did until now, and remember its counters."""
         if settle and not engine.away:
             last = self._close(engine, self._at, engine.label)
-            last.strata = _judged(engine, state.end_strata(self._at))
+            last.strata = self._last(engine, state, self._at)
             self._done.append(last)
         self._left[name] = msgspec.msgpack.encode(_Mark(self._ahead, state, left=True))
         self._changed.add(name)
@@ -216,9 +277,27 @@ class Meter:
         running = was_running > 0 or state.running > 0
         engine.label = self._label(reading, signal.at - since, running=running)
         interval = self._close(engine, signal.at, engine.label)
-        interval.resets, interval.strata = reading.resets, reading.strata
+        interval.resets = reading.resets
+        if _judges(engine):
+            page = (signal, before, self._ahead)
+            interval.strata = verdicts.ended(state, engine.watch, engine.watched, reading, page)
         interval.models, interval.phases, interval.tenants = reading.models, reading.phases, reading.tenants
+        self._tell(engine, state, interval)
         self._done.append(interval)
+
+    def _add_spans(self, engine: _Engine, traced: Traced) -> None:
+        if engine.state is not None and _judges(engine):
+            arrived = traced.at + self._ahead
+            engine.state.traces.add(traced.requests, arrived, engine.watch.limits_of)
+            self._changed.add(_name(engine.watch, engine.watched))
+
+    def _last(self, engine: _Engine, state: EngineState, at: float) -> list[Stratum]:
+        return verdicts.last(state, engine.watch, engine.watched, at, self._ahead) if _judges(engine) else []
+
+    def _tell(self, engine: _Engine, state: EngineState, interval: Interval) -> None:
+        counters = engine.signal.counters if engine.signal is not None else ()
+        reasoning = any(key.signal == "reasoning_tokens" for key in counters)
+        verdicts.tell(interval, state, engine.watched, page_counts_reasoning=reasoning)
 
     def _label(self, reading: Reading, gap: float, *, running: bool) -> str:
         if gap > 2 * self._interval:
@@ -254,6 +333,7 @@ class Meter:
         self._changed.add(_name(engine.watch, engine.watched))
         seconds = max(0.0, at - state.settled_at)
         state.settled_at = max(at, state.settled_at)
+        used = self.joules.take(engine.watch.workload, engine.watched.engine)
         return Interval(
             workload=engine.watch.workload,
             engine=engine.watched.engine,
@@ -264,7 +344,9 @@ class Meter:
             part=engine.watch.part(engine.watched),
             source=engine.watched.source or engine.watched.engine,
             role=engine.watched.role,
-            joules=self.joules.take(engine.watch.workload, engine.watched.engine),
+            energy=used.energy,
+            metered_gpu_seconds=used.metered_gpu_seconds,
+            meter_resets=self.joules.take_resets(),
         )
 
 
@@ -272,9 +354,9 @@ def _name(watch: Watch, watched: Watched) -> str:
     return watched.engine or f"({watch.workload})"
 
 
-def _judged(engine: _Engine, strata: list[Stratum]) -> list[Stratum]:
-    """The strata, where this engine's page is the one that counts its workload's requests."""
-    return strata if engine.watch.scope(engine.watched).requests else []
+def _judges(engine: _Engine) -> bool:
+    """Whether this engine's page is one that counts its workload's requests."""
+    return engine.watch.scope(engine.watched).requests
 
 
 def _unmoved(model: str, signal: EngineSignal) -> ModelChange:

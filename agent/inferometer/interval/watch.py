@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Mapping
+
+from msgspec import Struct, field
 
 
 class Watched(Struct, frozen=True):
@@ -10,12 +12,31 @@ class Watched(Struct, frozen=True):
 
     ``source``: the name under which its page is read, as ``inferometer_source_up`` has it.
     ``role``: both, prefill, decode or frontend: in disaggregated serving several pages show the same tokens.
+    ``traced``: spans of its requests may come, so that what its page says of SLOs waits for them.
     """
 
     engine: str
     gpus: float = 0.0
     source: str = ""
     role: str = "both"
+    traced: bool = False
+
+
+class Hold(Struct, frozen=True):
+    """A workload's hold on one GPU, or on one MIG instance of it.
+
+    ``fraction``: of the whole device; the fractions of all holds on a device add up to 1 where somebody holds the rest.
+    ``instance``: the MIG instance's UUID, '' for the device or what no instance takes up. ``part``: of that instance.
+    ``slices``: the fraction of each instance of the device (formulas §2), empty where it is not cut.
+    ``method``: why so much: exclusive, share, mig, replica or none (nobody's).
+    """
+
+    gpu: str
+    fraction: float
+    instance: str = ""
+    part: float = 1.0
+    slices: Mapping[str, float] = field(default_factory=dict)
+    method: str = "exclusive"
 
 
 class Scope(Struct, frozen=True):
@@ -30,14 +51,15 @@ class Watch(Struct, frozen=True):
     """One workload. Without engines it has one nameless engine, of which nothing is ever read.
 
     ``gpus``: what a workload without engines holds.
-    ``uuids``: the GPUs whose joules are the workload's; None = every GPU that is read.
+    ``holds``: the devices whose joules are the workload's.
+    ``limits``: thresholds in seconds by SLO name, by model; '' are those of all other models.
     """
 
     workload: str
     engines: tuple[Watched, ...]
     gpus: float = 0.0
-    uuids: frozenset[str] | None = frozenset()
-    share: float = 1.0
+    holds: tuple[Hold, ...] = ()
+    limits: Mapping[str, Mapping[str, float]] = {}
 
     @property
     def members(self) -> tuple[Watched, ...]:
@@ -48,6 +70,10 @@ class Watch(Struct, frozen=True):
         """An engine's share of what the workload holds: by GPUs, evenly where none has any."""
         held = sum(member.gpus for member in self.members)
         return engine.gpus / held if held else 1 / len(self.members)
+
+    def limits_of(self, model: str) -> Mapping[str, float]:
+        """The thresholds of a model's SLOs."""
+        return self.limits.get(model, self.limits.get("", {}))
 
     def scope(self, engine: Watched) -> Scope:
         """What counts on an engine's page, so that every token and request of the workload counts once.

@@ -50,6 +50,7 @@ class Gpu(Struct, frozen=True):
     uuid: str
     index: int
     name: str = ""
+    driver: str = ""
     up: bool = True
     power_watts: float | None = None
     power_scope: str = "gpu"
@@ -79,7 +80,10 @@ class Gpu(Struct, frozen=True):
 
 
 class GpuReading(Struct, frozen=True):
-    """One reading of all visible GPUs. ``source``: nvml or dcgm; ``error`` is empty when it answered."""
+    """One reading of all visible GPUs. ``source``: nvml or dcgm; ``error`` is empty when it answered.
+
+    ``driver``, ``library``: the versions of the NVIDIA driver and of the NVML library that speaks with it.
+    """
 
     source: str
     at: float
@@ -88,6 +92,7 @@ class GpuReading(Struct, frozen=True):
     driver: str = ""
     seconds: float = 0.0
     detail: str = ""
+    library: str = ""
 
 
 class Domain(Struct, frozen=True):

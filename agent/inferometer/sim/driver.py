@@ -7,19 +7,31 @@ NVMLError_FunctionNotFound.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from inferometer.sim.gpu import FULL_WATTS, MEMORY_BYTES, Card
+from inferometer.sim.codes import (
+    GPU_IS_LOST,
+    INVALID_ARGUMENT,
+    NOT_SUPPORTED,
+    SUCCESS,
+    TEXTS,
+    TIMEOUT,
+    UNINITIALIZED,
+    number_of,
+    point,
+    target,
+)
+from inferometer.sim.fields import field_values
+from inferometer.sim.gpu import FULL_WATTS, MEMORY_BYTES, MEMORY_MEGAHERTZ, Card
+from inferometer.sim.profiler import Profiler
 
-SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, GPU_IS_LOST = 0, 1, 2, 3, 15
 DRIVER_VERSION, NVML_VERSION = b"570.86.15", b"12.570.86.15"
-_ERRORS = {UNINITIALIZED: b"Uninitialized", NOT_SUPPORTED: b"Not Supported", GPU_IS_LOST: b"GPU is lost"}
-_FIRST_HANDLE = 0x1000  # handles are numbers that nobody follows as pointers
+_FIRST_HANDLE, _EVENT_SET = 0x1000, 0x2000  # handles are numbers that nobody follows as pointers
+_SM_CLOCK = 1
 
 
 class Nvml:
@@ -30,6 +42,7 @@ class Nvml:
 
     def __init__(self, count: int, load: Callable[[int], float], clock: Callable[[], float] = time.monotonic) -> None:
         self.cards = [Card(index, clock, partial(load, index)) for index in range(count)]
+        self.profiler = Profiler()
         self._lock = threading.Lock()
         self._users = 0
         self._answers = threading.Event()
@@ -64,11 +77,15 @@ class Nvml:
         library: dict[str, Callable[..., Any]] = {
             "nvmlInitWithFlags": self._init,
             "nvmlShutdown": self._shutdown,
-            "nvmlErrorString": lambda code: _ERRORS.get(int(code), b"Unknown Error"),
+            "nvmlErrorString": lambda code: TEXTS.get(int(code), b"Unknown Error"),
             "nvmlSystemGetDriverVersion": partial(self._system_text, DRIVER_VERSION),
             "nvmlSystemGetNVMLVersion": partial(self._system_text, NVML_VERSION),
             "nvmlDeviceGetCount_v2": self._count,
             "nvmlDeviceGetHandleByIndex_v2": self._handle,
+            "nvmlEventSetCreate": _event_set,
+            "nvmlEventSetWait_v2": lambda *_: TIMEOUT,  # nothing ever breaks
+            "nvmlEventSetFree": lambda _: SUCCESS,
+            **self.profiler.functions(),
         }
         devices: dict[str, Callable[..., int]] = {
             "nvmlDeviceGetUUID": _uuid,
@@ -81,6 +98,12 @@ class Nvml:
             "nvmlDeviceGetTemperature": _temperature,
             "nvmlDeviceGetTemperatureV": _temperature_struct,
             "nvmlDeviceGetEnforcedPowerLimit": _power_limit_milliwatts,
+            "nvmlDeviceGetClockInfo": _clock_megahertz,
+            "nvmlDeviceGetTotalEccErrors": _ecc_errors,
+            "nvmlDeviceGetFieldValues": field_values,
+            "nvmlDeviceRegisterEvents": lambda *_: SUCCESS,
+            "nvmlDeviceGetMigMode": _mig_mode,
+            **self.profiler.device_functions(),
         }
         calls: dict[str, Callable[..., Any]] = {name: partial(self._on_device, read) for name, read in devices.items()}
         return {name: partial(self._call, function) for name, function in (library | calls).items()}
@@ -109,7 +132,7 @@ class Nvml:
     def _count(self, out: Any) -> int:
         if not self._users:
             return UNINITIALIZED
-        _target(out).value = len(self.cards)
+        target(out).value = len(self.cards)
         return SUCCESS
 
     def _handle(self, index: Any, out: Any) -> int:
@@ -117,22 +140,17 @@ class Nvml:
             return UNINITIALIZED
         if index.value >= len(self.cards):
             return INVALID_ARGUMENT
-        ctypes.c_void_p.from_buffer(_target(out)).value = _FIRST_HANDLE + index.value
+        point(out, _FIRST_HANDLE + index.value)
         return GPU_IS_LOST if self.cards[index.value].lost else SUCCESS
 
     def _on_device(self, read: Callable[..., int], handle: Any, *args: Any) -> int:
         if not self._users:
             return UNINITIALIZED
-        index = (ctypes.cast(handle, ctypes.c_void_p).value or 0) - _FIRST_HANDLE
+        index = number_of(handle) - _FIRST_HANDLE
         if not 0 <= index < len(self.cards):
             return INVALID_ARGUMENT
         card = self.cards[index]
         return GPU_IS_LOST if card.lost else read(card, *args)
-
-
-def _target(reference: Any) -> Any:
-    """The object behind ``ctypes.byref(object)``."""
-    return reference._obj  # noqa: SLF001  the only way back from byref
 
 
 def _uuid(card: Card, buffer: Any, _size: Any) -> int:
@@ -146,41 +164,61 @@ def _name(card: Card, buffer: Any, _size: Any) -> int:
 
 
 def _power_milliwatts(card: Card, out: Any) -> int:
-    _target(out).value = round(1000 * card.read().power_watts)
+    target(out).value = round(1000 * card.read().power_watts)
     return SUCCESS
 
 
 def _energy_millijoules(card: Card, out: Any) -> int:
     if not card.meters_energy:
         return NOT_SUPPORTED
-    _target(out).value = int(1000 * card.read().energy_joules)
+    target(out).value = int(1000 * card.read().energy_joules)
     return SUCCESS
 
 
 def _utilization(card: Card, out: Any) -> int:
-    rates = _target(out)
+    rates = target(out)
     load = card.read().load
     rates.gpu, rates.memory = round(100 * load), round(60 * load)
     return SUCCESS
 
 
 def _memory(card: Card, out: Any) -> int:
-    memory = _target(out)
+    memory = target(out)
     memory.total, memory.used = MEMORY_BYTES, card.used_bytes
     memory.free = MEMORY_BYTES - card.used_bytes
     return SUCCESS
 
 
 def _temperature(card: Card, _sensor: Any, out: Any) -> int:
-    _target(out).value = round(card.read().celsius)
+    target(out).value = round(card.read().celsius)
     return SUCCESS
 
 
 def _temperature_struct(card: Card, out: Any) -> int:
-    _target(out).temperature = round(card.read().celsius)
+    target(out).temperature = round(card.read().celsius)
     return SUCCESS
 
 
 def _power_limit_milliwatts(_card: Card, out: Any) -> int:
-    _target(out).value = round(1000 * FULL_WATTS)
+    target(out).value = round(1000 * FULL_WATTS)
+    return SUCCESS
+
+
+def _clock_megahertz(card: Card, clock: Any, out: Any) -> int:
+    target(out).value = card.read().clock_megahertz if clock.value == _SM_CLOCK else MEMORY_MEGAHERTZ
+    return SUCCESS
+
+
+def _ecc_errors(_card: Card, _kind: Any, _since: Any, out: Any) -> int:
+    target(out).value = 0
+    return SUCCESS
+
+
+def _mig_mode(_card: Card, current: Any, pending: Any) -> int:
+    target(current).value = target(pending).value = 0
+    return SUCCESS
+
+
+def _event_set(out: Any) -> int:
+    point(out, _EVENT_SET)
     return SUCCESS

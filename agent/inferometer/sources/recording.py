@@ -12,17 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from inferometer.errors import RecordingError, SourceError
+from inferometer.model import GpuReading
 from inferometer.sources.inflate import inflate
 
 INDEX = "index.tsv"
 HEADER = ("at", "source", "kind", "status", "file")
-KINDS = ("metrics", "otlp")
+KINDS = ("metrics", "otlp", "nvml")
+OK = "200"  # the status of a reading that succeeded, of whatever kind
 MAX_BODY_BYTES = 33_554_432
 _MAX_LINE_BYTES = 8_192
-_FOLDERS = {"metrics": ("pages", ".prom.gz"), "otlp": ("spans", ".bin")}
+_FOLDERS = {"metrics": ("pages", ".prom.gz"), "otlp": ("spans", ".bin"), "nvml": ("gpus", ".json.gz")}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -107,6 +111,22 @@ def _open(path: Path, where: str, remedy: str) -> BinaryIO:
         os.close(descriptor)
         raise RecordingError(f"{where}: {path} is no file; {remedy}")
     return os.fdopen(descriptor, "rb")
+
+
+def gpu_body(reading: GpuReading) -> bytes:
+    """The body of a row of kind nvml: JSON, b'' where the reading failed. ``reading.at`` in unix seconds."""
+    return b"" if reading.error else msgspec.json.encode(reading)
+
+
+def gpu_reading(row: Row) -> GpuReading:
+    """The reading that a row of kind nvml holds, at the row's time; RecordingError when its body is none."""
+    if row.status != OK or not row.body:
+        return GpuReading(row.source, row.at, row.status)
+    try:
+        return replace(msgspec.json.decode(row.body, type=GpuReading), at=row.at)
+    except msgspec.MsgspecError as error:
+        where = f"the row of {row.source} at {row.at:.6f}"
+        raise RecordingError(f"{where}: its body is no reading of GPUs ({error}); delete the line") from error
 
 
 class Writer:

@@ -26,6 +26,14 @@ ENERGY = Subject(
             "counter: increase of the meter; samples: trapezoid over power; overhead: (gpu + host) * (PUE - 1)",
         ),
         Metric(
+            "inferometer_metered_gpu_seconds_total",
+            COUNTER,
+            (WORKLOAD,),
+            "seconds",
+            "GPU time held of which a meter, a counter or power samples, tells the energy.",
+            "Σ seconds between readings of the meter * part of the GPU held",
+        ),
+        Metric(
             "inferometer_carbon_grams_total",
             COUNTER,
             (WORKLOAD,),
@@ -40,7 +48,6 @@ ENERGY = Subject(
             "liters",
             "Water used on site for cooling.",
             "IT kWh * configured liters per kWh; only when configured",
-            phase="declared",
         ),
         Metric(
             "inferometer_energy_per_token_joules",
@@ -65,7 +72,6 @@ ENERGY = Subject(
             "ratio",
             "Share of the GPU time held in the window for which energy was metered.",
             "metered GPU-seconds ÷ GPU-seconds held",
-            phase="declared",
         ),
     ),
 )

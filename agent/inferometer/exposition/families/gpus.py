@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from inferometer.exposition.labels import CLOCK, DIRECTION, DRIVER, GPU, NAME, REASON, XID
+from inferometer.exposition.labels import (
+    CLOCK,
+    DIRECTION,
+    DRIVER,
+    GPU,
+    METER_SCOPE,
+    MIG,
+    NAME,
+    REASON,
+    SHARE_METHOD,
+    WORKLOAD,
+    XID,
+)
 from inferometer.exposition.metric import COUNTER, GAUGE, INFO, Metric, Subject
 
 _READINGS = (
@@ -41,7 +53,7 @@ _READINGS = (
     Metric(
         "inferometer_gpu_memory_used_bytes",
         GAUGE,
-        (GPU,),
+        (GPU, MIG),
         "bytes",
         "Memory in use.",
         "as read",
@@ -49,9 +61,17 @@ _READINGS = (
     Metric(
         "inferometer_gpu_memory_total_bytes",
         GAUGE,
-        (GPU,),
+        (GPU, MIG),
         "bytes",
         "Memory built in.",
+        "as read",
+    ),
+    Metric(
+        "inferometer_gpu_memory_temperature_celsius",
+        GAUGE,
+        (GPU,),
+        "celsius",
+        "Temperature of the GPU's memory.",
         "as read",
     ),
     Metric(
@@ -73,30 +93,44 @@ _READINGS = (
     Metric(
         "inferometer_gpu_info",
         INFO,
-        (GPU, NAME, DRIVER),
+        (GPU, NAME, DRIVER, METER_SCOPE),
         "",
-        "What the GPU is called and which driver runs it.",
+        "What the GPU is called, which driver runs it, and whether its energy meter takes in a CPU on the same module.",
         "constant 1",
     ),
 )
 _PROFILED = (
     Metric(
+        "inferometer_gpu_activity_ratio",
+        GAUGE,
+        (GPU, MIG),
+        "ratio",
+        "Share of time in which the graphics and compute engine worked.",
+        "as measured by GPM or DCGM; of an instance, of its own part",
+    ),
+    Metric(
+        "inferometer_gpu_dram_active_ratio",
+        GAUGE,
+        (GPU, MIG),
+        "ratio",
+        "Share of time in which the memory interface moved data.",
+        "as measured by GPM or DCGM; of an instance, of its own part",
+    ),
+    Metric(
         "inferometer_gpu_sm_active_ratio",
         GAUGE,
-        (GPU,),
+        (GPU, MIG),
         "ratio",
         "Share of time in which a multiprocessor had work, averaged over all of them.",
-        "as read by DCGM",
-        phase="declared",
+        "as measured by GPM or DCGM; of an instance, of its own part",
     ),
     Metric(
         "inferometer_gpu_tensor_active_ratio",
         GAUGE,
-        (GPU,),
+        (GPU, MIG),
         "ratio",
         "Share of time in which the tensor cores worked.",
-        "as read by DCGM",
-        phase="declared",
+        "as measured by GPM or DCGM; of an instance, of its own part",
     ),
     Metric(
         "inferometer_gpu_clock_hertz",
@@ -105,7 +139,6 @@ _PROFILED = (
         "hertz",
         "Clock in force.",
         "as read",
-        phase="declared",
     ),
     Metric(
         "inferometer_gpu_throttle_seconds_total",
@@ -114,7 +147,6 @@ _PROFILED = (
         "seconds",
         "Time in which the clocks were held down, by reason; reasons overlap.",
         "increase of the driver's violation counters",
-        phase="declared",
     ),
     Metric(
         "inferometer_gpu_xid_errors_total",
@@ -123,7 +155,6 @@ _PROFILED = (
         "errors",
         "Driver errors, by XID number.",
         "as reported",
-        phase="declared",
     ),
     Metric(
         "inferometer_gpu_ecc_errors_total",
@@ -132,7 +163,6 @@ _PROFILED = (
         "errors",
         "Memory errors that could not be corrected.",
         "as reported",
-        phase="declared",
     ),
     Metric(
         "inferometer_gpu_pcie_bytes_total",
@@ -141,7 +171,6 @@ _PROFILED = (
         "bytes",
         "Bytes over PCIe.",
         "as read",
-        phase="declared",
     ),
     Metric(
         "inferometer_gpu_nvlink_bytes_total",
@@ -150,7 +179,6 @@ _PROFILED = (
         "bytes",
         "Bytes over NVLink.",
         "as read",
-        phase="declared",
     ),
     Metric(
         "inferometer_gpu_energy_consistency_ratio",
@@ -159,12 +187,29 @@ _PROFILED = (
         "ratio",
         "Energy by the meter over energy by power samples; far from 1 one of the two is wrong.",
         "Δ meter joules ÷ trapezoid over power",
-        phase="declared",
+    ),
+)
+_COMPUTED = (
+    Metric(
+        "inferometer_gpu_share_ratio",
+        GAUGE,
+        (WORKLOAD, GPU, MIG, SHARE_METHOD),
+        "ratio",
+        "Part of a GPU that a workload holds, and by what rule; the parts of a GPU add up to 1.",
+        "exclusive and share: configured; mig: slices; replica: 1 ÷ pods that share it; none: what nobody holds",
+    ),
+    Metric(
+        "inferometer_gpu_idle_power_watts",
+        GAUGE,
+        (GPU,),
+        "watts",
+        "What the GPU draws while its workloads have nothing to do; it divides active from idle joules.",
+        "configured, or the least power seen at rest",
     ),
 )
 
 GPUS = Subject(
     "GPUs",
     "Telemetry as the driver gives it, by GPU UUID; a reading that a device does not give has no sample.",
-    (*_READINGS, *_PROFILED),
+    (*_READINGS, *_PROFILED, *_COMPUTED),
 )
