@@ -21,9 +21,7 @@ RULES = sorted((ROOT / "dashboards" / "rules").glob("*.yaml"))
 VMALERT, VICTORIA = shutil.which("vmalert"), shutil.which("victoria-metrics")
 SCALE = 60.0
 
-pytestmark = pytest.mark.skipif(
-    not here("vmalert", "victoria-metrics"), reason="victoria-metrics missing: make tools-observability"
-)
+pytestmark = pytest.mark.skipif(not here("vmalert", "victoria-metrics"), reason="missing: make tools-observability")
 LONG = pytest.mark.skipif("INFEROMETER_LONG" not in os.environ, reason="takes minutes: make check-all")
 
 
@@ -84,9 +82,7 @@ def test_vmalert_takes_every_rule():
 
 
 @LONG
-@pytest.mark.skipif(
-    not here("prometheus-alertmanager"), reason="prometheus-alertmanager missing: make tools-observability"
-)
+@pytest.mark.skipif(not here("prometheus-alertmanager"), reason="missing: make tools-observability")
 def test_a_breach_reaches_the_receiver_by_way_of_vmalert(tmp_path):
     """A demo whose requests are all too slow: recorded by vmalert, and told within seconds."""
     (tmp_path / "config.yaml").write_text(

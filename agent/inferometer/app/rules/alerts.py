@@ -118,7 +118,7 @@ _POWER = (
         "warning",
         "15m",
         "max by (cluster, namespace, instance, gpu) "
-        '(rate(inferometer_gpu_throttle_seconds_total{reason!~".*idle.*"}[10m])) > 0.1',
+        '(rate(inferometer_gpu_throttle_seconds_total{reason!~"low_utilization|gpu_idle"}[10m])) > 0.1',
         "GPU {{ $labels.gpu }}: its clocks are held down",
         f"{_RATIO} of the last ten minutes it ran slower than it could.",
         ENERGY,
