@@ -88,7 +88,7 @@ class Prometheus(Program):
             f"--storage.tsdb.path={self.data}",
             "--storage.tsdb.retention.time=100d",
             f"--web.listen-address={self.address}",
-            "--log.level=warn",
+            "--log.level=error",
         ]
 
     def ask(self, path, **query):
@@ -135,7 +135,7 @@ class Alertmanager(Program):
             f"--storage.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}",
             "--cluster.listen-address=",
-            "--log.level=warn",
+            "--log.level=error",
         ]
 
 
