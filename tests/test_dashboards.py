@@ -186,3 +186,12 @@ def test_another_currency_and_a_stale_file(tmp_path):
     assert '"currency:EUR "' in (tmp_path / "economics.json").read_text()
     assert build.main(["--check", "--currency", "EUR", "--out", str(tmp_path)]) == 0
     assert build.main(["--check", "--out", str(tmp_path)]) == 1
+
+
+@EVERY
+def test_every_dashboard_has_a_picture(name):
+    """In docs/images, light enough for a README that shows it."""
+    body = (ROOT / "docs" / "images" / f"{name}.png").read_bytes()
+    assert body.startswith(b"\x89PNG")
+    assert len(body) < 300_000
+    assert f"docs/images/{name}.png" in (ROOT / "README.md").read_text(encoding="utf-8")
