@@ -25,8 +25,9 @@ check-all: check         ## the long runs on top
 	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
 	INFEROMETER_LONG=1 $(BIN)/python -m pytest tests/test_victoria.py tests/test_history.py
 
-bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser
+bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser, and of taking spans
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.spans
 	$(BIN)/python -m bench.fleet
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
