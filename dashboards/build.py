@@ -631,17 +631,19 @@ def energy() -> list[list[Panel]]:
         ],
         [
             silent(
-                graph(
-                    "Slowed down, by reason",
-                    "Share of time in which clocks were held down; reasons overlap, do not add them.",
-                    "percentunit",
-                    [
-                        (
-                            f"max by (reason) (rate(inferometer_gpu_throttle_seconds_total{{{AT}}}[$__rate_interval]))",
-                            "{{reason}}",
-                        )
-                    ],
-                    (8, 8),
+                whole(
+                    graph(
+                        "Slowed down, by reason",
+                        "Share of time in which clocks were held down; reasons overlap, do not add them.",
+                        "percentunit",
+                        [
+                            (
+                                f"max by (reason) (rate(inferometer_gpu_throttle_seconds_total{{{AT}}}[$__rate_interval]))",
+                                "{{reason}}",
+                            )
+                        ],
+                        (8, 8),
+                    )
                 ),
                 "No reading",
             ),

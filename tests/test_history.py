@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif("INFEROMETER_LONG" not in os.environ, reason="takes minutes: make check-all"),
     pytest.mark.skipif(not here("prometheus"), reason="prometheus missing: make tools-observability"),
 ]
-DAYS, STEP_SECONDS, EVERY_SECONDS = 35, 120, 3600
+DAYS, STEP_SECONDS, EVERY_SECONDS = 35, 120, 6 * 3600
 PASSES = (
     # what reads only counters, then what reads that, and so on
     (
@@ -54,22 +54,25 @@ def snapshots(text):
     return {series: values for series, values in found.items() if len(values) == most}, heads
 
 
-def days(series, heads, end):
-    """A text for each day up to ``end``: snapshots come again and again, counters go on from where they were."""
+def quarters(series, heads, end):
+    """A text for each quarter of a day up to ``end``: snapshots come again and again, counters go on.
+
+    Not for the whole: promtool reads all of its input once for every block of two hours.
+    """
     count = len(next(iter(series.values())))
     rises = {name: values[-1] - values[0] for name, values in series.items() if COUNTS.match(name)}
     families = {}
     for name in series:
         families.setdefault(_family(name, heads), []).append(name)
     start = end - DAYS * 86_400
-    for day in range(DAYS):
+    steps = EVERY_SECONDS // STEP_SECONDS
+    for quarter in range(DAYS * 86_400 // EVERY_SECONDS):
         lines = []
         for family, names in families.items():
             lines += [head for head in heads if head.split()[2] == family]
             for name in names:
                 values, rise = series[name], rises.get(name, 0.0)
-                for step in range(86_400 // STEP_SECONDS):
-                    number = day * (86_400 // STEP_SECONDS) + step
+                for number in range(quarter * steps, (quarter + 1) * steps):
                     value = values[number % count] + number // count * rise
                     lines.append(f"{name} {value!r} {start + number * STEP_SECONDS}")
         yield "\n".join([*lines, "# EOF", ""])
@@ -108,9 +111,9 @@ def history(tmp_path_factory):
     end = int(time.time()) // 7200 * 7200 - 7200
     prometheus = Prometheus(folder / "prometheus", [])
     prometheus.data.mkdir()
-    for page in days(*snapshots(text), end):
-        (folder / "day.txt").write_text(page)
-        promtool("tsdb", "create-blocks-from", "openmetrics", folder / "day.txt", prometheus.data)
+    for page in quarters(*snapshots(text), end):
+        (folder / "quarter.txt").write_text(page)
+        promtool("tsdb", "create-blocks-from", "openmetrics", folder / "quarter.txt", prometheus.data)
     for names in PASSES:
         with prometheus:
             (folder / "recorded.txt").write_text("\n".join([*recorded(prometheus, names, end), "# EOF", ""]))
