@@ -155,6 +155,17 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def _rules(options: argparse.Namespace) -> int:
+    from inferometer.app.rules import document  # noqa: PLC0415  likewise
+    from inferometer.app.rules.shape import RUNBOOKS  # noqa: PLC0415  likewise
+
+    if not options.time_scale >= 1:
+        raise ConfigError([f"--time-scale: {options.time_scale:g} would make windows longer; write 1 or more"])
+    groups = document.own(_loader(options)()) if options.config_file or _given(options) else document.defaults()
+    print(document.text(groups, options.time_scale, options.runbook_url.rstrip("/") or RUNBOOKS), end="")
+    return 0
+
+
 def _calibrate(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime  # noqa: PLC0415  likewise
 
@@ -242,6 +253,9 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--concurrency", type=int, default=16, metavar="N", help="answers at a time (default: 16)")
     calibrate.add_argument("--for", dest="seconds", default="40s", metavar="DURATION", help="how long (default: 40s)")
     calibrate.add_argument("--force", action="store_true", help="even while the server has other traffic")
+    rules = _add(commands, "rules", _rules, "Prometheus rules and alerts, for your own SLOs and budgets", flags=True)
+    rules.add_argument("--time-scale", type=float, default=1.0, metavar="N", help="divide every window and wait")
+    rules.add_argument("--runbook-url", default="", metavar="URL", help="where your runbooks are")
     replay = _add(commands, "replay", _replay, "a recording through the same pipeline", flags=True)
     replay.add_argument("folder", type=Path, metavar="DIR")
     formats = ("text", "json", "metrics", "openmetrics")
