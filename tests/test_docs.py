@@ -127,7 +127,7 @@ def refusal(words):
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
-            cli._parser().parse_args([word for word in plain if word])
+            cli.parser().parse_args([word for word in plain if word])
         except SystemExit as exit_:
             return said.getvalue() if exit_.code else ""
     return ""
