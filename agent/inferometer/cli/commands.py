@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferometer import __version__, config, log
+from inferometer.cli import money
 from inferometer.cli.options import EXIT_CODES, add, given, loader, loader_of, seconds
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
@@ -244,4 +245,5 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("folder", type=Path, metavar="DIR")
     formats = ("text", "json", "metrics", "openmetrics")
     replay.add_argument("--format", choices=formats, default="text", help="of the final snapshot (default: text)")
+    money.add_report(commands)
     return root

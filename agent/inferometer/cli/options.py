@@ -11,7 +11,7 @@ from inferometer import config, log
 from inferometer.config import FLAGS, Config
 from inferometer.errors import ConfigError
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  it has no public name
 EXIT_CODES = """\
 exit codes:
   0  fine
