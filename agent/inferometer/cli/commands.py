@@ -245,5 +245,6 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("folder", type=Path, metavar="DIR")
     formats = ("text", "json", "metrics", "openmetrics")
     replay.add_argument("--format", choices=formats, default="text", help="of the final snapshot (default: text)")
+    money.add_what_if(commands)
     money.add_report(commands)
     return root

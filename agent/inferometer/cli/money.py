@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import os
 import sys
 import time
 from pathlib import Path
 
 from inferometer.cli.options import Commands, add, given, loader_of, teach
+from inferometer.config import Config
 from inferometer.errors import ConfigError
 
 _BY = ("day", "workload", "model")
@@ -40,6 +43,28 @@ def add_report(commands: Commands) -> None:
     )
 
 
+def add_what_if(commands: Commands) -> None:
+    """``inferometer what-if``."""
+    text = "a recording at other prices, SLOs and busy shares, side by side"
+    what_if = add(commands, "what-if", _what_if, text, flags=True)
+    what_if.add_argument("folder", type=Path, metavar="DIR", help="the recording")
+    what_if.add_argument(
+        "--with",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,…",
+        help="a column: price.gpu-hour, price (a name under prices), slo.*, gpus, busy (a share); may be repeated",
+    )
+    what_if.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    flags = "--gpus 1 --price.gpu-hour 2.50 --slo.ttft 500ms"
+    teach(
+        what_if,
+        f"inferometer what-if recording {flags} --with price.gpu-hour=1.10 --with slo.ttft=1s",
+        f"inferometer what-if recording {flags} --with busy=0.8 --with busy=0.8,price.gpu-hour=1.10",
+    )
+
+
 def _report(options: argparse.Namespace) -> int:
     from inferometer.app.report import Question, answer  # noqa: PLC0415  the other commands start faster without it
 
@@ -58,6 +83,22 @@ def _report(options: argparse.Namespace) -> int:
         like=options.like,
     )
     answer(question, time.time(), sys.stdout)
+    return 0
+
+
+def _what_if(options: argparse.Namespace) -> int:
+    from inferometer.app import what_if  # noqa: PLC0415  likewise
+
+    flags = given(options)
+    if options.config_file is None and "engine.url" not in flags:
+        flags["engine.url"] = what_if.recorded_engines(options.folder)
+
+    def load(changed: what_if.Flags) -> Config:
+        return loader_of(options.config_file, {**flags, **changed})()
+
+    changes = [what_if.Change("as it is", {}), *map(what_if.change, options.changes)]
+    currency, found = asyncio.run(what_if.outcomes(options.folder, changes, load, os.environ))
+    what_if.write(currency, found, options.format, sys.stdout)
     return 0
 
 
