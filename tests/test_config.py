@@ -400,7 +400,7 @@ def test_hourly_rates_of_configured_prices(name, rate):
 
 
 def test_price_electricity_and_training_of_a_workload():
-    """A workload finds its price by name or by default; training counts by time only."""
+    """A workload finds its price by name or by default; training counts by time or by tokens."""
     config = good("prices")
     first, second = config.workloads
     assert costs.workload_price(config, first) == prices.Rented((prices.Step(0, 0.0),))
@@ -409,7 +409,10 @@ def test_price_electricity_and_training_of_a_workload():
     assert costs.electricity(config.electricity) == prices.Electricity(0.1, 1.0)
     assert costs.electricity(None) is None
     assert costs.training(first.training) == prices.Training(12000.0, 180 * 86400.0)
-    assert costs.training(second.training) is None
+    assert costs.training(second.training) == prices.Training(
+        second.training.amount, tokens=second.training.over_tokens
+    )
+    assert costs.training(None) is None
 
 
 # -- documentation -----------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ def test_a_field_that_is_refused_costs_no_other_and_is_not_asked_again(driver):
     driver.fail("75", NOT_SUPPORTED)
     driver.fail("138", NOT_SUPPORTED)  # NVLink 5 counts bytes, in another field
     driver.fail("139", NOT_SUPPORTED)
+    driver[0].gpm = 0  # its ratios would come with the second reading
     with Probe(driver) as probe:
         gpu = probe.gpu()
         assert gpu.memory_temperature_celsius is None

@@ -17,12 +17,14 @@ from inferometer.app.lag import LoopLag
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
+from inferometer.app.receivers import Receivers
+from inferometer.app.spans import Spans
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, Entry, Interval, Signal, Snapshot, SourceView
+from inferometer.model import Account, Batch, Entry, Export, Interval, Signal, Snapshot, SourceView
 from inferometer.sources.nvml import Nvml, NvmlSource
 from inferometer.sources.scrape import open_session
 
@@ -55,8 +57,10 @@ class Agent:
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
             self._nvml = NvmlSource(Nvml(self._clock.at, nvml_library))
-        self._readers = Readers(self._clock, self._nvml)
-        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself)
+        self._spans = Spans(self._ledger.spans.take)
+        self._readers = Readers(self._clock, self._nvml, self._spans)
+        self._receivers = Receivers(self._config.otlp, self._spans, self._readers, self._clock)
+        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._spans.hints)
 
     async def run(self, stop: asyncio.Event, started: Callable[[str], None] = lambda _: None) -> None:
         """Measure until ``stop`` is set, then commit what has been read. ``started`` gets the base URL."""
@@ -67,12 +71,14 @@ class Agent:
             self._log_start(address)
             await self._first_look_at_gpus()
             self._follow(self._plan)
+            await self._receivers.start(stack)
             async with asyncio.TaskGroup() as tasks:
                 lag = tasks.create_task(self._lag.watch())
                 tasks.create_task(self._stream())
                 started(address)
                 await stop.wait()
                 lag.cancel()
+                self._receivers.close()
                 await self._readers.stop()
             _log.info("stopped")
 
@@ -150,9 +156,12 @@ class Agent:
     def _settle(self, interval: Interval) -> Entry:
         return economics.settle(interval, self._policies[interval.workload])
 
-    def _publish(self, batch: Batch, entries: list[Entry]) -> None:
+    def _publish(self, batch: Batch, entries: list[Entry], committed: bool) -> None:  # noqa: FBT001  as the pipeline has it
         self._publisher(batch, entries)
         self._published_at = self._clock.at()
+        for sample in batch.samples:
+            if isinstance(sample, Export):
+                sample.answer(committed)
 
     def _follow(self, new: Plan) -> None:
         self._plan, self._config = new, new.config
@@ -196,7 +205,8 @@ class Agent:
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        return {
+        spans = self._spans.values() if self._config.otlp is not None else {}
+        return spans | {
             ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
             ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
         }
@@ -213,8 +223,13 @@ def _check_fixed(running: Config, wanted: Config) -> None:
         "currency": (running.currency, wanted.currency),
         "storage.path": (running.storage.path, wanted.storage.path),
         "web.listen_address": (running.web.listen_address, wanted.web.listen_address),
+        "otlp": (_otlp(running), _otlp(wanted)),
         "gpu.sources": (", ".join(running.gpu.sources), ", ".join(wanted.gpu.sources)),
     }
     faults = [f"{key}: stays {was} while the agent runs; restart it" for key, (was, new) in fixed.items() if was != new]
     if faults:
         raise ConfigError(faults)
+
+
+def _otlp(settings: Config) -> str:
+    return f"http {settings.otlp.http}, grpc {settings.otlp.grpc or 'off'}" if settings.otlp is not None else "off"

@@ -11,7 +11,7 @@ from msgspec import Struct
 from inferometer import config
 from inferometer.adapters import Adapter, Tenants
 from inferometer.app.engines import candidates
-from inferometer.app.hints import hints, not_yet
+from inferometer.app.hints import hints, spans
 from inferometer.app.holdings import UNATTRIBUTED, Ownership, ownership
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
@@ -74,7 +74,7 @@ def plan(
         hints=(
             *(hint for workload in settings.workloads for hint in hints(workload, owned.charged[workload.name])),
             *owned.faults,
-            *not_yet(settings),
+            *spans(settings),
         ),
     )
 
@@ -122,14 +122,15 @@ def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:
 
 def _policy(settings: Config, workload: Workload) -> Policy:
     weights = settings.tokens.weights
-    thresholds = workload.slo.thresholds
+    thresholds, models = workload.slo.thresholds, config.slos.by_model(workload.slo)
     return Policy(
         workload=workload.name,
         price=config.costs.workload_price(settings, workload),
         **_grid(settings),
         training=config.costs.training(workload.training),
         rates=(workload.rates.prefill, workload.rates.decode) if workload.rates is not None else None,
-        slo=Slo(thresholds, workload.slo.objective) if thresholds else None,
+        slo=Slo(thresholds, workload.slo.objective, models) if thresholds or any(models.values()) else None,
+        budget=config.costs.budget(workload.budget),
         weights={
             "input_uncached": weights.input_uncached,
             "input_cached": weights.input_cached,
@@ -138,7 +139,9 @@ def _policy(settings: Config, workload: Workload) -> Policy:
     )
 
 
-def _watch(workload: Workload, targets: Mapping[str, Target], held: float, holds: tuple[Hold, ...]) -> Watch:
+def _watch(
+    workload: Workload, targets: Mapping[str, Target], held: float, holds: tuple[Hold, ...], traced: frozenset[str]
+) -> Watch:
     given = sum(engine.gpus or 0 for engine in workload.engines) * workload.share
     workers = [engine for engine in workload.engines if engine.role != "frontend"]
     rest = [engine for engine in workers or workload.engines if engine.gpus is None]
@@ -149,15 +152,27 @@ def _watch(workload: Workload, targets: Mapping[str, Target], held: float, holds
             gpus=engine.gpus * workload.share if engine.gpus is not None else each if engine in rest else 0.0,
             source=public_url(targets[name_of(engine.url)].url.removeprefix(_RECORDING)),
             role=engine.role,
+            traced=engine.url in traced,
         )
         for engine in workload.engines
     )
-    return Watch(workload.name, members, gpus=held, holds=holds)
+    limits = {"": workload.slo.thresholds, **config.slos.by_model(workload.slo)}
+    return Watch(workload.name, members, gpus=held, holds=holds, limits=limits)
+
+
+def _traced(settings: Config) -> frozenset[str]:
+    """The engines that spans may come from: those that say which are theirs, or the only one."""
+    if settings.otlp is None:
+        return frozenset()
+    engines = [engine for workload in settings.workloads for engine in workload.engines]
+    return frozenset(engine.url for engine in engines if engine.spans or len(engines) == 1)
 
 
 def _watches(settings: Config, targets: Mapping[str, Target], owned: Ownership) -> tuple[Watch, ...]:
     """Every workload's, and one for what nobody holds."""
-    watches = [_watch(w, targets, owned.charged[w.name], owned.holds[w.name]) for w in settings.workloads]
+    watches = [
+        _watch(w, targets, owned.charged[w.name], owned.holds[w.name], _traced(settings)) for w in settings.workloads
+    ]
     if UNATTRIBUTED in owned.holds:
         watches.append(Watch(UNATTRIBUTED, (), owned.charged[UNATTRIBUTED], owned.holds[UNATTRIBUTED]))
     return tuple(watches)

@@ -11,7 +11,8 @@ import aiohttp
 from inferometer import adapters
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
-from inferometer.model import Batch, EngineSignal, GpuReading, Holdings, HostReading, Page, Sample, Signal
+from inferometer.app.spans import Spans
+from inferometer.model import Batch, EngineSignal, Export, GpuReading, Holdings, HostReading, Page, Sample, Signal
 from inferometer.sources import SourceStats, poll
 from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.podresources import PodResources
@@ -33,10 +34,10 @@ class Readers:
     ``follow`` may be called again with another plan; ``stop`` ends the stream.
     """
 
-    def __init__(self, clock: Clock, nvml: NvmlSource | None) -> None:
+    def __init__(self, clock: Clock, nvml: NvmlSource | None, spans: Spans) -> None:
         self.session: aiohttp.ClientSession | None = None
         self.stats = SourceStats()
-        self._clock, self._nvml = clock, nvml
+        self._clock, self._nvml, self._spans = clock, nvml, spans
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self._translators: dict[str, adapters.Translator] = {}
         self._devices = adapters.Devices(adapters.dcgm())
@@ -63,10 +64,15 @@ class Readers:
         targets = [*plan.targets.values(), *([plan.exporter] if plan.exporter is not None else ())]
         self.stats.urls.update({target.name: target.url for target in targets})
         self._keep_translators(plan)
+        self._spans.follow(plan)
         for key, read in reads.items():
             if key not in self._tasks:
                 polling = poll(read, key[1], self._queue.put_nowait, self._clock.at)
                 self._tasks[key] = asyncio.create_task(polling)
+
+    def emit(self, sample: Sample) -> None:
+        """Take what a receiver was sent; the receiver sees to it that this is not too much."""
+        self._queue.put_nowait(sample)
 
     async def stop(self) -> None:
         """End the stream after what has been read already."""
@@ -99,6 +105,9 @@ class Readers:
                 reading = self._devices(sample)
                 self.stats.seen(reading, batch.wall)
                 signals.append(reading)
+            elif isinstance(sample, Export):
+                self.stats.seen(sample, batch.wall)
+                signals += self._spans.signals(sample, batch.wall)
             elif isinstance(sample, Page) and sample.source in self._translators:
                 signals.append(self._translated(sample, batch.wall))
         return signals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferometer.config import costs, durations
+from inferometer.config import costs, durations, slos
 from inferometer.config.dump import dump
 from inferometer.config.flags import FLAGS, Flag
 from inferometer.config.load import load
@@ -24,4 +24,5 @@ __all__ = [
     "dump",
     "durations",
     "load",
+    "slos",
 ]

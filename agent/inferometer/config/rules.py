@@ -62,6 +62,24 @@ def _engine_urls(config: Config, _: Faults) -> Found:
         yield path, f"is an engine of workloads[{first[1]}] already; list each engine once"
 
 
+def _spans(config: Config, _: Faults) -> Found:
+    keys = [
+        (("workloads", i, "engines", j, "spans"), tuple(sorted(engine.spans.items())) or None)
+        for i, workload in _workloads(config)
+        for j, engine in enumerate(workload.engines)
+        if engine is not None and engine.spans is not None
+    ]
+    for path, first in _repeated(keys):
+        where = f"workloads[{first[1]}].engines[{first[3]}]"
+        yield path, f"are those of {where} too; name an attribute in which their resources differ"
+
+
+def _otlp(config: Config, _: Faults) -> Found:
+    otlp = config.otlp
+    if otlp is not None and otlp.http is not None and otlp.http == otlp.grpc and not otlp.http.endswith(":0"):
+        yield ("otlp", "grpc"), f"is the address of otlp.http too ({otlp.http}); HTTP and gRPC need a port each"
+
+
 def _prices_exist(config: Config, faults: Faults) -> Found:
     for i, workload in _workloads(config):
         if workload.price is not None and not faults.written(("prices", workload.price)):
@@ -173,6 +191,8 @@ RULES: tuple[Callable[[Config, Faults], Found], ...] = (
     _timeout,
     _workload_names,
     _engine_urls,
+    _spans,
+    _otlp,
     _prices_exist,
     _gpu_lists,
     _gpu_claims,

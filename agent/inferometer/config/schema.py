@@ -70,6 +70,15 @@ class Engine(Struct, frozen=True):
     spans: Annotated[dict[str, str], "Attributes of the OTLP resources that belong to this engine"] = {}
 
 
+class Limits(Struct, frozen=True):
+    """Limits of one model that has its own."""
+
+    ttft: Annotated[Seconds | None, "Limit of the time to first token"] = None
+    tpot: Annotated[Seconds | None, "Limit of the time per output token after the first"] = None
+    e2e: Annotated[Seconds | None, "Limit of the whole request"] = None
+    preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name instead of those of all models"] = None
+
+
 class Slo(Struct, frozen=True):
     """When a request is good: it finished without error and no latency is over its limit (a limit itself is met)."""
 
@@ -80,6 +89,9 @@ class Slo(Struct, frozen=True):
         float, Number(above=0, below=1), "Share of requests that shall be good; with a preset its own (MLPerf: 0.99)"
     ] = 0.95
     preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name; limits written beside it win"] = None
+    models: Annotated[
+        dict[str, Limits], "Models with limits of their own, by served name; what they leave out holds"
+    ] = {}
 
     @property
     def thresholds(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from inferometer.model.gpus import Gpu
 from inferometer.model.signals import Histogram
+from inferometer.model.verdicts import Exemplar
 from inferometer.model.words import Account
 
 
@@ -43,6 +44,7 @@ class Snapshot(Struct, frozen=True):
     totals: Mapping[Account, float] = field(default_factory=dict)
     created: Mapping[Account, float] = field(default_factory=dict)
     histograms: Mapping[Account, Histogram] = field(default_factory=dict)
+    exemplars: Mapping[Account, Mapping[int, Exemplar]] = field(default_factory=dict)
     values: Mapping[Account, float] = field(default_factory=dict)
     engines: tuple[EngineView, ...] = ()
     gpus: tuple[Gpu, ...] = ()
