@@ -103,7 +103,7 @@ def test_changes_are_read_as_they_are_typed():
         ("slo.ttft=", "write KEY=VALUE"),
         ("busy=2", "busy is a share above 0 and at most 1"),
         ("busy=much", "busy is a share above 0 and at most 1"),
-        ("storage.path=x", "write KEY=VALUE with a key of price.gpu-hour,"),
+        ("storage.path=x", "write KEY=VALUE with a key of gpus, price.gpu-hour,"),
     ],
 )
 def test_a_change_that_cannot_be_meant_is_refused(typed, sentence):
