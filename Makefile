@@ -38,6 +38,7 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 # Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
 	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
+	@command -v zsh >/dev/null && command -v fish >/dev/null || sh tests/tools/install-debian.sh "shells that run their completion" zsh fish
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
 	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferometer import __version__, config, log
-from inferometer.cli import money
-from inferometer.cli.options import EXIT_CODES, add, given, loader, loader_of, seconds
+from inferometer.cli import completion, money
+from inferometer.cli.options import EXIT_CODES, add, given, loader, loader_of, seconds, teach
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
 
@@ -21,6 +21,10 @@ first steps:
   inferometer demo                                                    see everything, without GPU or server
   inferometer run --engine.url http://localhost:8000/metrics --price.gpu-hour 2.50 --gpus 1
   inferometer explain http://localhost:8000/metrics                   what the agent sees on that page
+
+then:
+  inferometer report --storage.path DIR        what was spent, by day, workload and model, and the month's forecast
+  inferometer what-if RECORDING --gpus 1 --price.gpu-hour 2.50 --with price.gpu-hour=1.10
 """
 
 
@@ -205,6 +209,11 @@ def _progress() -> Callable[[str, str], None]:
     return show
 
 
+def _completion(options: argparse.Namespace) -> int:
+    print(completion.script(options.shell, parser()), end="")
+    return 0
+
+
 # -- parsing --------------------------------------------------------------------------------------
 
 
@@ -218,21 +227,30 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"inferometer {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND [FLAGS]", required=True)
-    add(commands, "run", _run, "the agent: measure running engines and serve /metrics", flags=True)
+    run = add(commands, "run", _run, "the agent: measure running engines and serve /metrics", flags=True)
+    teach(
+        run,
+        "inferometer run --engine.url http://localhost:8000/metrics --price.gpu-hour 2.50 --gpus 1",
+        "inferometer run --config.file inferometer.yaml --storage.path /var/lib/inferometer",
+    )
     demo = add(commands, "demo", _demo, "the whole thing on one machine, with simulated GPUs and engines", flags=True)
     demo.add_argument("--engines", type=int, default=2, help="simulated engines, one GPU each (default: 2)")
     demo.add_argument("--load", type=float, default=2.0, help="requests per second and engine (default: 2)")
+    teach(demo, "inferometer demo --load 5", "inferometer demo --engines 4 --web.listen-address :8080")
     check = add(commands, "check", _check, "validate a configuration and print it with all defaults")
     check.add_argument("file", help="the configuration file")
+    teach(check, "inferometer check inferometer.yaml")
     explain = add(commands, "explain", _explain, "what a metrics page tells the agent", flags=True)
     explain.add_argument("where", metavar="URL|FILE")
     explain.add_argument("--adapter", type=Path, metavar="FILE", help="your own adapter instead of those that ship")
+    teach(explain, "inferometer explain http://localhost:8000/metrics --slo.ttft 500ms --slo.tpot 50ms")
     record = add(commands, "record", _record, "write the pages of engines, and GPUs, into a recording")
     record.add_argument("urls", nargs="+", metavar="URL")
     record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
     record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
     record.add_argument("--gpus", action="store_true", help="this machine's GPUs too, as their driver shows them")
+    teach(record, "inferometer record http://localhost:8000/metrics --out recording --for 10m")
     calibrate = add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
     calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
     calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")
@@ -241,10 +259,23 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--concurrency", type=int, default=16, metavar="N", help="answers at a time (default: 16)")
     calibrate.add_argument("--for", dest="seconds", default="40s", metavar="DURATION", help="how long (default: 40s)")
     calibrate.add_argument("--force", action="store_true", help="even while the server has other traffic")
+    teach(calibrate, "inferometer calibrate http://localhost:8000 --concurrency 32")
     replay = add(commands, "replay", _replay, "a recording through the same pipeline", flags=True)
     replay.add_argument("folder", type=Path, metavar="DIR")
     formats = ("text", "json", "metrics", "openmetrics")
     replay.add_argument("--format", choices=formats, default="text", help="of the final snapshot (default: text)")
+    teach(
+        replay,
+        "inferometer replay recording --gpus 1 --price.gpu-hour 2.50 --slo.ttft 500ms",
+        "inferometer replay recording --config.file inferometer.yaml --format json",
+    )
     money.add_what_if(commands)
     money.add_report(commands)
+    shells = add(commands, "completion", _completion, "a script that completes commands and flags in your shell")
+    shells.add_argument("shell", choices=tuple(completion.SHELLS))
+    teach(
+        shells,
+        "source <(inferometer completion bash)       in ~/.bashrc; zsh likewise, after compinit",
+        "inferometer completion fish | source        in ~/.config/fish/config.fish",
+    )
     return root
