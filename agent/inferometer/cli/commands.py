@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inferometer import __version__, config, log
 from inferometer.cli import completion, money
-from inferometer.cli.options import EXIT_CODES, add, given, loader, loader_of, seconds, teach
+from inferometer.cli.options import EXIT_CODES, Commands, add, given, loader, loader_of, seconds, teach
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
 
@@ -227,6 +227,22 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"inferometer {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND [FLAGS]", required=True)
+    _add_live(commands)
+    _add_recordings(commands)
+    money.add_what_if(commands)
+    money.add_report(commands)
+    shells = add(commands, "completion", _completion, "a script that completes commands and flags in your shell")
+    shells.add_argument("shell", choices=tuple(completion.SHELLS))
+    teach(
+        shells,
+        "source <(inferometer completion bash)       in ~/.bashrc; zsh likewise, after compinit",
+        "inferometer completion fish | source        in ~/.config/fish/config.fish",
+    )
+    return root
+
+
+def _add_live(commands: Commands) -> None:
+    """What needs a server, or pretends to be one."""
     run = add(commands, "run", _run, "the agent: measure running engines and serve /metrics", flags=True)
     teach(
         run,
@@ -244,13 +260,6 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("where", metavar="URL|FILE")
     explain.add_argument("--adapter", type=Path, metavar="FILE", help="your own adapter instead of those that ship")
     teach(explain, "inferometer explain http://localhost:8000/metrics --slo.ttft 500ms --slo.tpot 50ms")
-    record = add(commands, "record", _record, "write the pages of engines, and GPUs, into a recording")
-    record.add_argument("urls", nargs="+", metavar="URL")
-    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
-    record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
-    record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
-    record.add_argument("--gpus", action="store_true", help="this machine's GPUs too, as their driver shows them")
-    teach(record, "inferometer record http://localhost:8000/metrics --out recording --for 10m")
     calibrate = add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
     calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
     calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")
@@ -260,6 +269,17 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--for", dest="seconds", default="40s", metavar="DURATION", help="how long (default: 40s)")
     calibrate.add_argument("--force", action="store_true", help="even while the server has other traffic")
     teach(calibrate, "inferometer calibrate http://localhost:8000 --concurrency 32")
+
+
+def _add_recordings(commands: Commands) -> None:
+    """What makes recordings and reads them."""
+    record = add(commands, "record", _record, "write the pages of engines, and GPUs, into a recording")
+    record.add_argument("urls", nargs="+", metavar="URL")
+    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
+    record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
+    record.add_argument("--gpus", action="store_true", help="this machine's GPUs too, as their driver shows them")
+    teach(record, "inferometer record http://localhost:8000/metrics --out recording --for 10m")
     replay = add(commands, "replay", _replay, "a recording through the same pipeline", flags=True)
     replay.add_argument("folder", type=Path, metavar="DIR")
     formats = ("text", "json", "metrics", "openmetrics")
@@ -269,13 +289,3 @@ def parser() -> argparse.ArgumentParser:
         "inferometer replay recording --gpus 1 --price.gpu-hour 2.50 --slo.ttft 500ms",
         "inferometer replay recording --config.file inferometer.yaml --format json",
     )
-    money.add_what_if(commands)
-    money.add_report(commands)
-    shells = add(commands, "completion", _completion, "a script that completes commands and flags in your shell")
-    shells.add_argument("shell", choices=tuple(completion.SHELLS))
-    teach(
-        shells,
-        "source <(inferometer completion bash)       in ~/.bashrc; zsh likewise, after compinit",
-        "inferometer completion fish | source        in ~/.config/fish/config.fish",
-    )
-    return root
