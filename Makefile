@@ -24,8 +24,9 @@ check: lint types test   ## the gate: what CI runs
 check-all: check         ## the long runs on top
 	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
 
-bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser
+bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser, and of taking spans
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.spans
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu

@@ -12,7 +12,7 @@ from inferometer.interval import Meter, Watch, Watched
 from inferometer.model import Batch, EngineSignal, Request, Traced, Traits
 from workloads import FINISHED, THRESHOLDS, Pages, alive, workload
 
-BLOCKS, RUNS_PER_BLOCK = 10, 50
+BLOCKS, RUNS_PER_BLOCK = 10, 40
 LATEST_SECONDS = 60.0
 
 

@@ -111,7 +111,8 @@ def _goodput(entry: Entry, workload: str, stratum: Stratum, policy: Policy) -> N
     _verdict(entry, where, "histogram", Goodput(verdict.judged, verdict.good, met))
     if stratum.spans is not None:
         told = goodput.exact(stratum.spans)
-        met = {slo: told.met.get(slo, Bounds(0.0, 0.0)) for slo in limits}
+        unknown = Bounds(0.0, stratum.spans.ok)  # an SLO that was added since the spans came
+        met = {slo: told.met.get(slo, unknown) for slo in limits}
         _verdict(entry, where, "trace", Goodput(told.judged, told.good, met))
         _post(entry, ("inferometer_good_tokens_total", where), stratum.spans.good_tokens)
         _post(entry, ("inferometer_slo_tokens_total", where), stratum.spans.tokens)

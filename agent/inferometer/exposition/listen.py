@@ -49,7 +49,7 @@ def bind(address: str, setting: str) -> socket.socket:
         raise OSError(error.errno, f"cannot listen on {address!r} ({setting}): {_reason(error)}{hint}") from error
 
 
-def _parsed(address: str, setting: str) -> tuple[str, int]:
+def _parsed(address: str, setting: str = _FLAG) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or (":" in host and not bracketed):

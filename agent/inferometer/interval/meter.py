@@ -249,6 +249,7 @@ class Meter:
         if settle and not engine.away:
             last = self._close(engine, self._at, engine.label)
             last.strata = self._last(engine, state, self._at)
+            self._tell(engine, state, last)
             self._done.append(last)
         self._left[name] = msgspec.msgpack.encode(_Mark(self._ahead, state, left=True))
         self._changed.add(name)

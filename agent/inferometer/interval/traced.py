@@ -84,6 +84,10 @@ class ModelTraces(Struct):
         """What ended before is judged already, or on no page of the agent's."""
         self.sealed = [*self.sealed[-_MOST_SEALED:], at]
 
+    def lost(self, low: float, high: float) -> bool:
+        """Whether a request that ended between the two may have ended on either side of such a time."""
+        return any(low <= at <= high for at in self.sealed)
+
     def hold(self, stratum: Stratum, end: float, start: float | None) -> None:
         """The open stratum ended."""
         self.follow(stratum, start)
@@ -94,7 +98,7 @@ class ModelTraces(Struct):
 
     def judge(self, request: Request, low: float, high: float, limits: Mapping[str, float]) -> bool | None:
         """Give a request to the stratum in which it certainly ended: True; None where it may have in several."""
-        if any(low <= at <= high for at in self.sealed):
+        if self.lost(low, high):
             return False
         for waiting in self.strata:
             if waiting.holds(low, high):
@@ -230,7 +234,7 @@ class Traces(Struct):
             self._model(stratum.model).hold(stratum, read_at, None)
         for model in self.models.values():
             model.open = None
-            if model.waiting:
+            if model.waiting and model.waiting[-1].last is None:
                 model.waiting[-1].last = read_at
 
     def settle(self, read_at: float, ahead: float, limits: Limits) -> None:
@@ -281,15 +285,17 @@ class Traces(Struct):
         return list(found.values())
 
     def pending(self) -> float:
-        """Requests that wait for late spans."""
-        return sum(waiting.stratum.judged for model in self.models.values() for waiting in model.waiting)
+        """Requests that wait for late spans; of an engine without a page, spans that wait for being placed."""
+        waiting = sum(waiting.stratum.judged for model in self.models.values() for waiting in model.waiting)
+        return waiting if self.models else float(len(self.loose))
 
     def _near(self, name: str, waiting: Waiting, ahead: float) -> list[Near]:
         """The loose spans that may belong to a stratum, in the order of their ends."""
         near = []
         for request in self.loose:
             low, high = (at - ahead for at in self.skew.place(request.ended))
-            if self._named(request) == name and waiting.may_hold(low, high):
+            model = self.models[name]
+            if self._named(request) == name and waiting.may_hold(low, high) and not model.lost(low, high):
                 near.append((request, low, high))
         return sorted(near, key=lambda one: one[0].ended)
 
