@@ -32,6 +32,7 @@ test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: 
 	$(PYTHON) -m bench.gpu
 
 docs: $(READY)           ## rewrite the generated pages under docs/
+	$(BIN)/python -m inferometer.cli.docs
 	$(BIN)/python -m inferometer.config.docs
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs

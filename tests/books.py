@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 from inferometer.ledger import Ledger
@@ -51,12 +52,13 @@ def batch(until):
     return Entry("batch", until, amounts)
 
 
-def write(folder, currency="USD", hours=HOURS):
-    """A ledger of so many hours from START on; ``batch`` is there on its last day only."""
+def write(folder, currency="USD", hours=HOURS, *, now=False):
+    """A ledger of so many hours from START on, or up to now; ``batch`` is there on its last day only."""
+    start = time.time() // HOUR * HOUR - hours * HOUR if now else START
     ledger = Ledger(folder, currency, lambda: float(START))
     try:
         for number in range(hours):
-            middle = START + number * HOUR + HOUR / 2
+            middle = start + number * HOUR + HOUR / 2
             entries = [chat(middle), *([batch(middle)] if number >= hours - 24 else [])]
             assert asyncio.run(ledger.post(entries, {}))
     finally:

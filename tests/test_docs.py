@@ -19,8 +19,9 @@ from inferometer.exposition.catalog import CATALOG
 from inferometer.exposition.metric import HISTOGRAM
 
 ROOT = Path(__file__).parents[1]
+_AT_THE_ROOT = ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")
 PAGES = sorted(
-    path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")) if path.exists()
+    path for path in (*(ROOT / f"{name}.md" for name in _AT_THE_ROOT), *ROOT.glob("docs/**/*.md")) if path.exists()
 )
 EVERY_PAGE = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 SHELLS = {"", "sh", "bash", "shell", "console", "text"}

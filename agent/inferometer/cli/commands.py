@@ -287,5 +287,5 @@ def _add_recordings(commands: Commands) -> None:
     teach(
         replay,
         "inferometer replay recording --gpus 1 --price.gpu-hour 2.50 --slo.ttft 500ms",
-        "inferometer replay recording --config.file inferometer.yaml --format json",
+        "inferometer replay recording --gpus 1 --price.gpu-hour 2.50 --format json",
     )
