@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 
 .PHONY: run test lint types check check-all bench test-gpu docs tools clean
 
-run: $(READY)            ## the demo: simulated engines and GPUs, the agent, its page
+run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
 
 test: $(READY) tools     ## every test that needs at most a few minutes
@@ -44,10 +45,14 @@ tools:
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
 	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
 
-$(READY): pyproject.toml
+$(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/tools/install-debian.sh "virtual environments" python3-venv
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 

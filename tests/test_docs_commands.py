@@ -117,13 +117,15 @@ def prices_tokens(typed):
     return typed[0] == "demo" or any(word.startswith(("--price", "--config")) for word in typed)
 
 
+def names():
+    """Every command of the agent."""
+    return list(cli.parser()._subparsers._group_actions[0].choices)
+
+
 def test_most_commands_are_run():
     """The list of exceptions stays short, and every command of the agent is shown somewhere."""
     shown = {words[0] for words, _ in documented()}
-    group = next(
-        action for action in cli.parser()._actions if hasattr(action, "choices") and action.dest == "==SUPPRESS=="
-    )
-    assert set(group.choices) <= shown
+    assert set(names()) <= shown
     left_out = [words for words, _ in documented() if exempt(words)]
     assert len(left_out) <= 6, left_out
 
@@ -131,4 +133,15 @@ def test_most_commands_are_run():
 def test_the_page_of_commands_is_up_to_date():
     """`make docs` rewrites it."""
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == page()
-    assert page().count("\n## ") == len(cli.parser()._subparsers._group_actions[0].choices) + 1
+    assert page().count("\n## ") == len(names()) + 1
+
+
+def test_what_if_prints_what_the_page_shows(place, monkeypatch):
+    """The table in docs/reports.md is the answer to the command above it."""
+    monkeypatch.chdir(place[0])
+    found = list(blocks((ROOT / "docs" / "reports.md").read_text(encoding="utf-8")))
+    at = next(i for i, block in enumerate(found) if block.text.startswith("default (USD)"))
+    (typed,) = commands(found[at - 1])
+    code, out, errors = inferometer_says(*typed)
+    assert (code, errors) == (0, "")
+    assert out.split("\n\n")[0] == found[at].text.rstrip()
