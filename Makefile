@@ -5,12 +5,12 @@ BIN    := $(VENV)/bin
 RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 
-.PHONY: run test lint types check check-all bench test-gpu docs tools clean
+.PHONY: run test lint types check check-all bench test-gpu docs pictures tools tools-observability clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
 
-test: $(READY) tools     ## every test that needs at most a few minutes
+test: $(READY) tools tools-observability  ## every test that needs at most a few minutes
 	$(BIN)/python -m pytest
 
 lint: $(READY)
@@ -24,10 +24,12 @@ check: lint types test   ## the gate: what CI runs
 
 check-all: check         ## the long runs on top
 	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
+	INFEROMETER_LONG=1 $(BIN)/python -m pytest tests/test_victoria.py tests/test_history.py
 
 bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser, and of taking spans
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.spans
+	$(BIN)/python -m bench.fleet
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu
@@ -37,6 +39,15 @@ docs: $(READY)           ## rewrite the generated pages under docs/
 	$(BIN)/python -m inferometer.config.docs
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
+	$(BIN)/python -m inferometer.app.rules.docs
+	$(BIN)/python dashboards/build.py
+
+pictures: $(READY) tools-observability  ## docs/images: the dashboards on a demo of ten minutes, drawn by Grafana's components
+	@command -v npm >/dev/null || sh tests/tools/install-debian.sh "Grafana's components come from npm" npm
+	@command -v chromium >/dev/null || sh tests/tools/install-debian.sh "pictures of the dashboards" chromium
+	cd dashboards/pictures && npm install --no-audit --no-fund --ignore-scripts --silent
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pillow
+	$(BIN)/python dashboards/pictures/stage.py --out docs/images
 
 # Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
@@ -44,6 +55,11 @@ tools:
 	@command -v zsh >/dev/null && command -v fish >/dev/null || sh tests/tools/install-debian.sh "shells that run their completion" zsh fish
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
 	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
+
+tools-observability:
+	@command -v prometheus >/dev/null && command -v prometheus-alertmanager >/dev/null || \
+	  sh tests/tools/install-debian.sh "a real Prometheus and Alertmanager" prometheus prometheus-alertmanager
+	@command -v vmalert >/dev/null || sh tests/tools/install-debian.sh "rules on VictoriaMetrics" victoria-metrics
 
 $(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

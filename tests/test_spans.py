@@ -154,3 +154,12 @@ def test_a_replay_takes_spans_where_the_configuration_says_so(tmp_path, otlp, ac
     snapshot = asyncio.run(replay(RECORDING, config.load(str(path), {}, {}), {}))
     assert snapshot.values.get(("inferometer_spans_total", ("accepted",))) == accepted
     assert not any("span" in hint for hint in snapshot.hints)
+
+
+def test_strata_wait_for_spans_where_they_are_routed(tmp_path):
+    """The engines that claim some, else the one that counts the requests of the only workload."""
+
+    def waiting(text):
+        return [member.engine for watch in planned(text, tmp_path).watches for member in watch.members if member.traced]
+
+    assert (waiting(ONE), waiting(TWO), waiting(FRONTEND)) == (["a:1"], ["a:1"], ["f:1"])

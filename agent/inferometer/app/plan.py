@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -161,11 +161,20 @@ def _watch(
 
 
 def _traced(settings: Config) -> frozenset[str]:
-    """The engines that spans may come from: those that say which are theirs, or the only one."""
+    """The engines that spans may come from: those that say which are theirs, else the one that counts requests."""
     if settings.otlp is None:
         return frozenset()
     engines = [engine for workload in settings.workloads for engine in workload.engines]
-    return frozenset(engine.url for engine in engines if engine.spans or len(engines) == 1)
+    keyed = [engine for engine in engines if engine.spans]
+    if not keyed and len(settings.workloads) == 1 and engines:
+        keyed = [counting(engines)]
+    return frozenset(engine.url for engine in keyed)
+
+
+def counting(engines: Sequence[Engine]) -> Engine:
+    """The engine whose page counts the requests of its workload: the frontend, else the first that is no prefill."""
+    order = {"frontend": 0, "both": 1, "decode": 1, "prefill": 2}
+    return min(engines, key=lambda engine: order[engine.role])
 
 
 def _watches(settings: Config, targets: Mapping[str, Target], owned: Ownership) -> tuple[Watch, ...]:

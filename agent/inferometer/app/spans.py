@@ -9,8 +9,7 @@ from msgspec import Struct
 
 from inferometer import adapters
 from inferometer.adapters import Adapter, SpanReader
-from inferometer.app.plan import Plan, name_of
-from inferometer.config import Engine
+from inferometer.app.plan import Plan, counting, name_of
 from inferometer.model import SPAN_OUTCOMES, Account, Export, Request, Traced, is_skewed
 
 _log = logging.getLogger(__name__)
@@ -48,8 +47,8 @@ class Spans:
         self._owners = tuple(sorted(keyed, key=lambda owner: -len(owner.wants)))  # the most particular first
         self._everything = None
         if len(plan.config.workloads) == 1 and owners and not keyed:
-            counting = _counting(plan.config.workloads[0].engines)
-            self._everything = next(owner for owner in owners if owner.engine == counting)
+            alone = name_of(counting(plan.config.workloads[0].engines).url)
+            self._everything = next(owner for owner in owners if owner.engine == alone)
 
     def reader_for(self, resource: Mapping[str, str]) -> SpanReader:
         """How to read the spans of a resource; those of nobody's engines are read to name who sent them."""
@@ -96,12 +95,6 @@ class Spans:
         if who not in self._strangers and len(self._strangers) < _NAMED_RESOURCES:
             self._strangers[who] = None
             _log.warning("spans of no configured engine", extra={"resource": who})
-
-
-def _counting(engines: tuple[Engine, ...]) -> str:
-    """The engine whose page counts the requests of its workload: the frontend, else the first that is no prefill."""
-    order = {"frontend": 0, "both": 1, "decode": 1, "prefill": 2}
-    return name_of(min(engines, key=lambda engine: order[engine.role]).url)
 
 
 def _reader(candidates: tuple[Adapter, ...]) -> SpanReader:

@@ -157,6 +157,17 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def _rules(options: argparse.Namespace) -> int:
+    from inferometer.app.rules import document  # noqa: PLC0415  likewise
+    from inferometer.app.rules.shape import RUNBOOKS  # noqa: PLC0415  likewise
+
+    if not options.time_scale >= 1:
+        raise ConfigError([f"--time-scale: {options.time_scale:g} would make windows longer; write 1 or more"])
+    groups = document.own(loader(options)()) if options.config_file or given(options) else document.defaults()
+    print(document.text(groups, options.time_scale, options.runbook_url.rstrip("/") or RUNBOOKS), end="")
+    return 0
+
+
 def _calibrate(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime  # noqa: PLC0415  likewise
 
@@ -269,6 +280,14 @@ def _add_live(commands: Commands) -> None:
     calibrate.add_argument("--for", dest="seconds", default="40s", metavar="DURATION", help="how long (default: 40s)")
     calibrate.add_argument("--force", action="store_true", help="even while the server has other traffic")
     teach(calibrate, "inferometer calibrate http://localhost:8000 --concurrency 32")
+    rules = add(commands, "rules", _rules, "Prometheus rules and alerts, for your own SLOs and budgets", flags=True)
+    rules.add_argument("--time-scale", type=float, default=1.0, metavar="N", help="divide every window and wait")
+    rules.add_argument("--runbook-url", default="", metavar="URL", help="where your runbooks are")
+    teach(
+        rules,
+        "inferometer rules --config.file inferometer.yaml",
+        "inferometer rules --slo.ttft 500ms --slo.objective 0.99",
+    )
 
 
 def _add_recordings(commands: Commands) -> None:
