@@ -79,8 +79,9 @@ def local(words, folder, url):
     ledger = str(folder / ("agent-ledger" if words[0] in LONG else "ledger"))
 
     def here(word):
-        word = re.sub(r"http://(localhost|127\.0\.0\.1):[89]000(/metrics)?", url, word)
+        word = re.sub(r"http://(localhost|127\.0\.0\.1|ENGINE):[89]000(/metrics)?", url, word)
         word = re.sub(r"NAME\.yaml$", "orca.yaml", word.replace("/var/lib/inferometer", ledger))
+        word = word.replace("/etc/inferometer/config.yaml", "inferometer.yaml")
         return {"10m": "1s", "60s": "1s", "1s": "200ms"}.get(word, word)
 
     changed = [here(word) for word in words]

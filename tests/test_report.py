@@ -12,7 +12,7 @@ import books
 import pytest
 from inferometer.app.report import Question, answer
 from inferometer.errors import ConfigError
-from live import inferometer_says
+from live import Agent, Engines, inferometer_says
 
 HERE = Path(__file__).parent
 NOW = books.START + books.HOURS * books.HOUR  # the end of 2 November
@@ -292,6 +292,27 @@ def test_what_cannot_be_answered_says_what_to_do(folder, arguments, code, senten
     assert (got, out) == (code, "")
     assert sentence in errors
     assert "Traceback" not in errors
+
+
+def test_a_report_says_what_the_agent_exposed(tmp_path):
+    """A real agent beside a real simulated server: money, tokens and requests to the last digit, while it runs."""
+    flags = ("--gpus", "2", "--price.gpu-hour", "3600", "--interval", "100ms", "--storage.path", tmp_path / "ledger")
+    with (
+        Engines(tmp_path / "engines", load=10) as engines,
+        Agent(tmp_path / "log", "--engine.url", engines.urls[0], *flags) as agent,
+    ):
+        agent.until(lambda page: (page.sum("inferometer_requests_total") or 0) > 5, "requests")
+        before = agent.page()
+        report = json.loads(inferometer_says("report", "--storage.path", tmp_path / "ledger", "--format", "json")[1])
+        after = agent.page()
+    total = report["total"]
+    for field, name in (("cost", "cost"), ("requests", "requests"), ("gpu_hours", "gpu_seconds")):
+        bounds = [
+            page.sum(f"inferometer_{name}_total") / (3600 if field == "gpu_hours" else 1) for page in (before, after)
+        ]
+        assert bounds[0] * (1 - 1e-9) <= total[field] <= bounds[1] * (1 + 1e-9), field
+    assert total["cost"] == pytest.approx(total["gpu_hours"] * 3600, rel=1e-9)
+    assert report["lines"][0]["workload"] == "default"
 
 
 def test_a_report_is_read_while_the_agent_holds_the_ledger(tmp_path):
