@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 
 .PHONY: run test lint types check check-all bench test-gpu docs pictures tools tools-observability clean
 
-run: $(READY)            ## the demo: simulated engines and GPUs, the agent, its page
+run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
 
 test: $(READY) tools tools-observability  ## every test that needs at most a few minutes
@@ -34,6 +35,7 @@ test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: 
 	$(PYTHON) -m bench.gpu
 
 docs: $(READY)           ## rewrite the generated pages under docs/
+	$(BIN)/python -m inferometer.cli.docs
 	$(BIN)/python -m inferometer.config.docs
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
@@ -50,6 +52,7 @@ pictures: $(READY) tools-observability  ## docs/images: the dashboards on a demo
 # Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
 	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
+	@command -v zsh >/dev/null && command -v fish >/dev/null || sh tests/tools/install-debian.sh "shells that run their completion" zsh fish
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
 	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
 
@@ -58,10 +61,14 @@ tools-observability:
 	  sh tests/tools/install-debian.sh "a real Prometheus and Alertmanager" prometheus prometheus-alertmanager
 	@command -v vmalert >/dev/null || sh tests/tools/install-debian.sh "rules on VictoriaMetrics" victoria-metrics
 
-$(READY): pyproject.toml
+$(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/tools/install-debian.sh "virtual environments" python3-venv
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 

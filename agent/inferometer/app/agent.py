@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import msgspec
 
 from inferometer import economics, pipeline
 from inferometer.app.clock import Clock
+from inferometer.app.feeds import Feeds
 from inferometer.app.inventory import Inventory
 from inferometer.app.lag import LoopLag
 from inferometer.app.plan import Plan, plan
@@ -53,6 +55,7 @@ class Agent:
         self._restore()
         self._policies = dict(self._plan.policies)
         self._inventory = Inventory(self._plan, environ, self._share_out)
+        self._feeds = Feeds(time.time, self._reprice)
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
@@ -60,16 +63,19 @@ class Agent:
         self._spans = Spans(self._ledger.spans.take)
         self._readers = Readers(self._clock, self._nvml, self._spans)
         self._receivers = Receivers(self._config.otlp, self._spans, self._readers, self._clock)
-        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._spans.hints)
+        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._hints)
+        self._publisher.prices = self._feeds.prices
 
     async def run(self, stop: asyncio.Event, started: Callable[[str], None] = lambda _: None) -> None:
         """Measure until ``stop`` is set, then commit what has been read. ``started`` gets the base URL."""
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._ledger.close)
-            self._readers.session = await stack.enter_async_context(open_session())
+            self._readers.session = self._feeds.session = await stack.enter_async_context(open_session())
+            stack.push_async_callback(self._feeds.close)
             address = await self._serve(stack)
             self._log_start(address)
             await self._first_look_at_gpus()
+            await self._feeds.follow(self._config)
             self._follow(self._plan)
             await self._receivers.start(stack)
             async with asyncio.TaskGroup() as tasks:
@@ -124,8 +130,10 @@ class Agent:
         try:
             settings = self._load()
             _check_fixed(self._config, settings)
-            self._follow(self._inventory.reload(settings))
+            await self._feeds.follow(settings)
+            self._follow(self._inventory.reload(self._feeds.quoted(settings)))
         except InferometerError as error:
+            await self._feeds.follow(self._config)
             self._reload_ok = False
             _log.error("the configuration is bad; the running one stays", extra={"error": str(error)})
             return False, str(error)
@@ -179,6 +187,14 @@ class Agent:
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                     self._see([await self._nvml.read()])
 
+    def _reprice(self) -> None:
+        """A price has changed; what is not settled yet is settled at the new one."""
+        self._share_out(self._inventory.reprice(self._feeds.quoted(self._config)))
+        self._config = self._plan.config
+
+    def _hints(self) -> tuple[str, ...]:
+        return (*self._spans.hints(), *self._feeds.hints())
+
     def _share_out(self, new: Plan) -> None:
         """Who holds what has changed; all else stays."""
         self._plan = new
@@ -198,7 +214,7 @@ class Agent:
 
     def _sources(self) -> tuple[SourceView, ...]:
         """What is read, and the ledger that it goes to: a disk that refuses shows beside a server that does."""
-        views = self._readers.stats.views()
+        views = (*self._readers.stats.views(), *self._feeds.views())
         if self._config.storage.path is None:
             return views
         ledger, errors = self._ledger, {"write": self._ledger.failures} if self._ledger.failures else {}

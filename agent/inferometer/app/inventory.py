@@ -39,6 +39,11 @@ class Inventory:
         self.plan = plan(settings, self._fleet.gpus(), self._environ, kubelet=self._fleet.kubelet)
         return self.plan
 
+    def reprice(self, settings: Config) -> Plan:
+        """The same configuration at other prices."""
+        self.plan = plan(settings, self._fleet.gpus(), self._environ, self.plan.adapters, kubelet=self._fleet.kubelet)
+        return self.plan
+
     def _lay(self) -> None:
         before = self.plan
         self.plan = plan(before.config, self._fleet.gpus(), self._environ, before.adapters, kubelet=self._fleet.kubelet)

@@ -9,12 +9,13 @@ from inferometer import __version__
 from inferometer.app.holdings import UNATTRIBUTED
 from inferometer.app.periods import Periods
 from inferometer.app.plan import Plan
+from inferometer.config import Config
 from inferometer.economics import Windows, ratios
 from inferometer.economics.goodput import bucket_gap
 from inferometer.economics.prices import hourly
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, EngineView, Entry, Exemplar, Gpu, Snapshot, SourceView
+from inferometer.model import Account, Batch, EngineView, Entry, Exemplar, Gpu, PriceView, Snapshot, SourceView
 
 _EVERY_WORKLOAD_HAS = "inferometer_unaccounted_gpu_seconds_total"
 _SHOWN_AFTER_LEAVING_SECONDS = 3600.0
@@ -38,6 +39,7 @@ class Publisher:
         self.snapshot: Snapshot | None = None
         self.gpus: tuple[Gpu, ...] = ()
         self.plan: Plan | None = None
+        self.prices: Callable[[Config, float], tuple[PriceView, ...]] = lambda _settings, _wall: ()
         self._meter, self._ledger = meter, ledger
         self._sources, self._agent, self._hints = sources, agent, hints
         self._windows = Windows(())
@@ -71,6 +73,7 @@ class Publisher:
             gpus=self.gpus,
             sources=self._sources(),
             hints=(*(self.plan.hints if self.plan else ()), *self._hints()),
+            prices=self.prices(self.plan.config, batch.wall) if self.plan else (),
             currency=self.plan.config.currency if self.plan else "USD",
         )
 

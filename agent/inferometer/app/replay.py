@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from inferometer import adapters, economics, pipeline
+from inferometer.app.feeds import read_once
 from inferometer.app.inventory import Inventory
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
@@ -32,8 +33,10 @@ async def replay(
 ) -> Snapshot:
     """Settle a recording through its last row and return the final snapshot; ``each`` sees every one.
 
-    Raises ConfigError where the configuration names an engine that the recording does not have.
+    Raises ConfigError where the configuration names an engine that the recording does not have, or a price that
+    cannot be read.
     """
+    settings = await read_once(settings)
     layout = plan(settings, (), environ)
     _check_engines(layout, folder)
     meter = Meter((), settings.interval)

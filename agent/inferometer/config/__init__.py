@@ -6,13 +6,14 @@ from inferometer.config import costs, durations, slos
 from inferometer.config.dump import dump
 from inferometer.config.flags import FLAGS, Flag
 from inferometer.config.load import load
-from inferometer.config.schema import Budget, Config, Engine, Otlp, Price, Slo, Tls, Training, Workload
+from inferometer.config.schema import Budget, Config, Engine, Feed, Otlp, Price, Slo, Tls, Training, Workload
 
 __all__ = [
     "FLAGS",
     "Budget",
     "Config",
     "Engine",
+    "Feed",
     "Flag",
     "Otlp",
     "Price",

@@ -8,8 +8,10 @@ from inferometer.economics import prices
 from inferometer.economics.budget import Budget
 
 
-def price(config: schema.Price) -> prices.Price:
-    """Money per GPU and hour: rented steps in their timezone, or an owned server."""
+def price(config: schema.Price) -> prices.Price | None:
+    """Money per GPU and hour: rented steps in their timezone, or an owned server; None before its feed was read."""
+    if config.feed is not None and config.gpu_hour is None:
+        return None
     if config.owned is not None:
         return _owned(config.owned)
     if isinstance(config.gpu_hour, tuple):
@@ -19,7 +21,7 @@ def price(config: schema.Price) -> prices.Price:
 
 
 def workload_price(config: schema.Config, workload: schema.Workload) -> prices.Price | None:
-    """What a workload's GPUs cost; None where it has no price."""
+    """What a workload's GPUs cost; None where it has no price, or none yet."""
     return None if workload.price is None else price(config.prices[workload.price])
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from inferometer.config import flags as overlays
 from inferometer.config import reader, rules, slos, tables
 from inferometer.config.faults import Faults
-from inferometer.config.schema import Config, Engine
+from inferometer.config.schema import Config, Engine, Price
 from inferometer.errors import ConfigError
 
 
@@ -49,7 +49,15 @@ def _resolved(config: Config, faults: Faults, folder: Path) -> Config:
         )
         for index, workload in enumerate(config.workloads)
     )
-    return replace(config, workloads=workloads, scrape=scrape)
+    prices = {name: _with_catalog(price, folder) for name, price in config.prices.items()}
+    return replace(config, workloads=workloads, scrape=scrape, prices=prices)
+
+
+def _with_catalog(price: Price, folder: Path) -> Price:
+    feed = price.feed
+    if feed is None or feed.csv is None:
+        return price
+    return replace(price, feed=replace(feed, csv=str(folder / feed.csv)))
 
 
 def _with_adapter(engine: Engine, folder: Path) -> Engine:

@@ -168,6 +168,24 @@ def _owned(config: Config, faults: Faults) -> Found:
             yield (*path, "residual"), "is more than the server cost; make it at most server"
 
 
+def _feeds(config: Config, faults: Faults) -> Found:
+    for name, price in config.prices.items():
+        feed, path = price.feed, ("prices", name, "from")
+        if feed is None:
+            continue
+        of_catalog = {"accelerator": feed.accelerator is not None, "spot": feed.spot}
+        wrong = {"node": feed.node is not None} if feed.csv is not None else of_catalog
+        for key in [key for key, given in wrong.items() if given]:
+            yield (*path, key), f"is not for {'csv' if feed.csv is not None else 'opencost'}; remove it"
+        if feed.csv is not None and feed.accelerator is None and feed.instance is None:
+            yield path, "does not say which row of the catalog; give accelerator or instance"
+        if feed.csv is not None and config.currency != "USD" and faults.clean(("currency",)):
+            yield (
+                (*path, "csv"),
+                f"is in USD, the currency here is {config.currency}; give gpu_hour in {config.currency}",
+            )
+
+
 def _weights(config: Config, _: Faults) -> Found:
     weights = config.tokens.weights
     if weights.input_uncached == weights.input_cached == weights.output == 0:
@@ -200,6 +218,7 @@ RULES: tuple[Callable[[Config, Faults], Found], ...] = (
     _tls_pairs,
     _tariffs,
     _owned,
+    _feeds,
     _weights,
     _gpu_sources,
 )

@@ -174,16 +174,37 @@ class Owned(Struct, frozen=True):
     other_per_year: Annotated[Amount, "Anything else"] = 0.0
 
 
-class Price(Struct, frozen=True):
+class Feed(Struct, frozen=True):
+    """Where a price is kept. It is read at the start and every `refresh`; the last one is charged while it cannot be.
+
+    What is chosen must lead to one price: several are an error that names them.
+    """
+
+    exactly_one: ClassVar[tuple[str, ...]] = ("csv", "opencost")
+
+    csv: Annotated[FilePath | None, "A SkyPilot catalog: an instance's price over its GPUs, in USD"] = None
+    opencost: Annotated[
+        Annotated[str, Url()] | None, "OpenCost's page with `node_gpu_hourly_cost`, which is per GPU; in its currency"
+    ] = None
+    accelerator: Annotated[str | None, "In a catalog: the AcceleratorName, e.g. H100"] = None
+    instance: Annotated[str | None, "The InstanceType of a catalog, the label `instance_type` of OpenCost"] = None
+    region: Annotated[str | None, "The Region of a catalog, the label `region` of OpenCost"] = None
+    node: Annotated[str | None, "In OpenCost: the label `node`"] = None
+    spot: Annotated[bool, "In a catalog: SpotPrice in place of Price"] = False
+    refresh: Annotated[Seconds, "How often it is read again"] = 3600.0
+
+
+class Price(Struct, frozen=True, rename={"feed": "from"}):
     """What a GPU costs."""
 
-    exactly_one: ClassVar[tuple[str, ...]] = ("gpu_hour", "owned")
+    exactly_one: ClassVar[tuple[str, ...]] = ("gpu_hour", "owned", "from")
 
     gpu_hour: Annotated[
         Amount | tuple[Step, ...] | None, "Rented: money per GPU-hour with power inside, or steps over the day"
     ] = None
     timezone: Annotated[TimeZone, "Where the steps' times of day are meant"] = "UTC"
     owned: Annotated[Owned | None, "Bought: from the server's price and its running costs"] = None
+    feed: Annotated[Feed | None, "Read from where it is kept"] = None
 
 
 class Electricity(Struct, frozen=True):

@@ -11,7 +11,7 @@ from inferometer.model.intervals import Energy, Interval, ModelChange, Recent, S
 from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
-from inferometer.model.snapshots import EngineView, Snapshot, SourceView
+from inferometer.model.snapshots import EngineView, PriceView, Snapshot, SourceView
 from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
 from inferometer.model.verdicts import Exemplar, Tally, Verdicts
 from inferometer.model.words import (
@@ -62,6 +62,7 @@ __all__ = [
     "ModelChange",
     "Page",
     "Pod",
+    "PriceView",
     "Read",
     "Recent",
     "Request",

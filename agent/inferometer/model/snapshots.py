@@ -37,6 +37,15 @@ class SourceView(Struct, frozen=True):
     detail: str = ""
 
 
+class PriceView(Struct, frozen=True):
+    """What one price is just now. ``source``: the configuration, or where it was read ``at`` (unix)."""
+
+    name: str
+    source: str
+    gpu_hour: float | None = None
+    at: float | None = None
+
+
 class Snapshot(Struct, frozen=True):
     """All that is exposed, at one instant. ``totals`` and ``histograms`` are committed to the ledger."""
 
@@ -50,4 +59,5 @@ class Snapshot(Struct, frozen=True):
     gpus: tuple[Gpu, ...] = ()
     sources: tuple[SourceView, ...] = ()
     hints: tuple[str, ...] = ()
+    prices: tuple[PriceView, ...] = ()
     currency: str = "USD"
