@@ -16,7 +16,9 @@ import pytest
 from aiohttp import web
 from inferometer.exposition import server
 from inferometer.exposition.accept import takes_gzip, wants_openmetrics
+from inferometer.exposition.board import GAUGES
 from inferometer.exposition.catalog import CATALOG
+from inferometer.exposition.feed import Feed
 from inferometer.exposition.listen import _parsed
 from inferometer.exposition.server import listen, make_app
 from inferometer.model import Snapshot
@@ -48,6 +50,7 @@ class State:
     releases: list[float] = field(default_factory=list)
     outcome: tuple[bool, str] = (True, "reloaded")
     reloads: list[str] = field(default_factory=list)
+    feed: Feed = field(default_factory=Feed)
 
     def snapshot(self):
         return self.newest

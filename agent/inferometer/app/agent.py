@@ -19,6 +19,7 @@ from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
+from inferometer.exposition.feed import Feed
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
@@ -39,6 +40,7 @@ class Agent:
     def __init__(
         self, load: Callable[[], Config], environ: Mapping[str, str], nvml_library: object | None = None
     ) -> None:
+        self.feed = Feed()
         self._load, self._environ = load, environ
         self._config = load()
         self._clock = Clock()
@@ -152,6 +154,8 @@ class Agent:
 
     def _publish(self, batch: Batch, entries: list[Entry]) -> None:
         self._publisher(batch, entries)
+        if self._publisher.snapshot is not None:
+            self.feed.publish(self._publisher.snapshot)
         self._published_at = self._clock.at()
 
     def _follow(self, new: Plan) -> None:
