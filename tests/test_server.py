@@ -16,7 +16,6 @@ import pytest
 from aiohttp import web
 from inferometer.exposition import server
 from inferometer.exposition.accept import takes_gzip, wants_openmetrics
-from inferometer.exposition.board import GAUGES
 from inferometer.exposition.catalog import CATALOG
 from inferometer.exposition.feed import Feed
 from inferometer.exposition.listen import _parsed

@@ -10,7 +10,7 @@ from inferometer.model import Account, Snapshot
 
 MEASURED, BOUNDED, ASSUMED, ESTIMATED, MISSING = "measured", "bounded", "assumed", "estimated", "missing"
 
-_FULL = 0.999
+_FULL = 0.9  # in a short window the newest joules come one reading after their time
 
 
 class Made(Struct, frozen=True):
@@ -81,7 +81,7 @@ def _joules(snapshot: Snapshot, workload: str, coverage: float | None) -> Made:
         return Made(MISSING, "No meter: the agent sees no GPU of this workload that tells its power or energy.")
     meter = "the GPUs' energy counters" if "counter" in methods else "samples of the GPUs' power"
     if coverage is not None and coverage < _FULL:
-        return Made(ESTIMATED, f"From {meter} for {coverage:.0%} of the time held, estimated for the rest. GPUs only.")
+        return Made(ESTIMATED, f"From {meter} for {coverage:.0%} of the time held; the rest is estimated or not seen.")
     return Made(MEASURED, f"From {meter}, over all tokens. GPUs only, without the host.")
 
 
