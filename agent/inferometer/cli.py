@@ -155,6 +155,12 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def _top(options: argparse.Namespace) -> int:
+    from inferometer.app.top import top  # noqa: PLC0415  likewise
+
+    return top(options.url)
+
+
 def _calibrate(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime  # noqa: PLC0415  likewise
 
@@ -234,6 +240,8 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
     record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
     record.add_argument("--gpus", action="store_true", help="this machine's GPUs too, as their driver shows them")
+    top = _add(commands, "top", _top, "a running agent's numbers in the terminal: q quits, arrows sort, w window")
+    top.add_argument("url", nargs="?", default="localhost:10110", metavar="URL", help="default: localhost:10110")
     calibrate = _add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
     calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
     calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")

@@ -73,12 +73,13 @@ def board(snapshot: Snapshot, spending: Spending, interval_seconds: float) -> Bo
                 if rate.idle_ratio is not None:
                     numbers["idle_ratio"] = rate.idle_ratio
     names = sorted(found.keys() | {view.workload for view in snapshot.engines})
+    known = _by_workload(snapshot)
     return {
         "wall": snapshot.wall,
         "currency": snapshot.currency,
         "interval_seconds": interval_seconds,
         "windows": list(seconds),
-        "workloads": [_workload(snapshot, name, found.get(name, {})) for name in names],
+        "workloads": [_workload(snapshot, name, known.get(name, {}), found.get(name, {})) for name in names],
         "gpus": [gpu_row(gpu, holders) for gpu, holders in _held(snapshot)],
         "sources": snapshot.sources,
         "hints": snapshot.hints,
@@ -101,18 +102,26 @@ def _numbers(values: Mapping[Account, float]) -> dict[str, dict[str, dict[str, f
     return found
 
 
-def _workload(snapshot: Snapshot, name: str, by_window: Mapping[str, Mapping[str, float]]) -> Board:
+def _by_workload(snapshot: Snapshot) -> dict[str, dict[Account, float]]:
+    """Values and totals under their first label, which is the workload wherever there is one."""
+    found: dict[str, dict[Account, float]] = {}
+    for table in (snapshot.values, snapshot.totals):
+        for account, value in table.items():
+            if account[1]:
+                found.setdefault(account[1][0], {})[account] = value
+    return found
+
+
+def _workload(
+    snapshot: Snapshot, name: str, of: Mapping[Account, float], by_window: Mapping[str, Mapping[str, float]]
+) -> Board:
     views = [view for view in snapshot.engines if view.workload == name]
     shortest = by_window[min(by_window, key=_seconds)] if by_window else {}
-    slos = {
-        labels[1]: value
-        for (metric, labels), value in snapshot.values.items()
-        if metric == "inferometer_slo_threshold_seconds" and labels[0] == name
-    }
+    slos = {labels[1]: value for (metric, labels), value in of.items() if metric == "inferometer_slo_threshold_seconds"}
     return {
         "name": name,
         "windows": by_window,
-        "made": provenance(snapshot, name, shortest.get("energy_coverage_ratio")),
+        "made": provenance(of, snapshot.currency, shortest.get("energy_coverage_ratio")),
         "slo_seconds": slos,
         "engines": [{"name": v.engine, "up": v.up, "state": v.state, "kind": v.kind} for v in views],
     }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 from msgspec import Struct
 
-from inferometer.model import Account, Snapshot
+from inferometer.model import Account
 
 MEASURED, BOUNDED, ASSUMED, ESTIMATED, MISSING = "measured", "bounded", "assumed", "estimated", "missing"
 
@@ -20,30 +20,33 @@ class Made(Struct, frozen=True):
     why: str
 
 
-def provenance(snapshot: Snapshot, workload: str, coverage: float | None) -> dict[str, Made]:
-    """For cost, goodput, joules, idle and tokens. ``coverage``: the share of GPU time with metered energy."""
-    held = _held(snapshot, workload)
+def provenance(of: Mapping[Account, float], currency: str, coverage: float | None) -> dict[str, Made]:
+    """For cost, goodput, joules, idle and tokens, from all values and totals ``of`` one workload.
+
+    ``coverage``: the share of its GPU time with metered energy.
+    """
+    held = len([name for name, _ in of if name == "inferometer_gpu_share_ratio"])
     return {
-        "cost": _cost(snapshot, workload, held),
+        "cost": _cost(of, currency, held),
         "idle": _idle(held),
-        "goodput": _goodput(snapshot, workload),
-        "joules": _joules(snapshot, workload, coverage),
+        "goodput": _goodput(of),
+        "joules": _joules(of, coverage),
         "tokens": Made(MEASURED, "Counted by the engines themselves, on their metrics pages."),
     }
 
 
-def _held(snapshot: Snapshot, workload: str) -> int:
-    """On how many GPUs or instances that were seen the workload has a claim."""
-    return len([labels for labels, _ in _series(snapshot, "inferometer_gpu_share_ratio") if labels[0] == workload])
+def _gauge(of: Mapping[Account, float], wanted: str) -> float | None:
+    return next((value for (name, _), value in of.items() if name == wanted), None)
 
 
-def _cost(snapshot: Snapshot, workload: str, held: int) -> Made:
-    if snapshot.values.get(("inferometer_price_missing", (workload,)), 0.0):
+def _cost(of: Mapping[Account, float], currency: str, held: int) -> Made:
+    if _gauge(of, "inferometer_price_missing"):
         return Made(MISSING, "No price is configured: add --price.gpu-hour 2.50 or prices.default.")
-    price = snapshot.values.get(("inferometer_gpu_hourly_price", (workload,)))
-    rate = f"{price:g} {snapshot.currency} per GPU-hour, as configured" if price is not None else "the configured price"
+    price = _gauge(of, "inferometer_gpu_hourly_price")
+    rate = f"{price:g} {currency} per GPU-hour, as configured" if price is not None else "the configured price"
     if held:
-        return Made(MEASURED, f"GPU time held, seen on {held} GPUs, idle time included, at {rate}.")
+        seen = "1 GPU" if held == 1 else f"{held} GPUs"
+        return Made(MEASURED, f"GPU time held, seen on {seen}, idle time included, at {rate}.")
     return Made(ASSUMED, f"GPU time of as many GPUs as the configuration says, no GPU was seen, at {rate}.")
 
 
@@ -52,10 +55,10 @@ def _idle(held: int) -> Made:
     return Made(MEASURED, f"{seen} and the GPUs' activity.") if held else Made(MEASURED, f"{seen}.")
 
 
-def _goodput(snapshot: Snapshot, workload: str) -> Made:
-    if ("inferometer_slo_objective_ratio", (workload,)) not in snapshot.values:
+def _goodput(of: Mapping[Account, float]) -> Made:
+    if _gauge(of, "inferometer_slo_objective_ratio") is None:
         return Made(MISSING, "No SLO is configured: add --slo.ttft 500ms --slo.tpot 50ms --slo.e2e 10s.")
-    methods = {labels[2] for labels, count in _judged(snapshot, workload) if count > 0}
+    methods = {labels[2] for (name, labels), count in of.items() if name == "inferometer_slo_requests_total" and count}
     if methods == {"trace"}:
         return Made(MEASURED, "Every request judged by its own trace.")
     if methods:
@@ -63,19 +66,11 @@ def _goodput(snapshot: Snapshot, workload: str) -> Made:
     return Made(BOUNDED, "No stretch of requests has ended yet; until then nothing can be judged.")
 
 
-def _judged(snapshot: Snapshot, workload: str) -> Iterator[tuple[tuple[str, ...], float]]:
-    return (
-        (labels, count)
-        for (name, labels), count in snapshot.totals.items()
-        if name == "inferometer_slo_requests_total" and labels[0] == workload
-    )
-
-
-def _joules(snapshot: Snapshot, workload: str, coverage: float | None) -> Made:
+def _joules(of: Mapping[Account, float], coverage: float | None) -> Made:
     methods = {
         labels[3]
-        for (name, labels), joules in snapshot.totals.items()
-        if name == "inferometer_energy_joules_total" and labels[:2] == (workload, "gpu") and joules > 0
+        for (name, labels), joules in of.items()
+        if name == "inferometer_energy_joules_total" and labels[1] == "gpu" and joules > 0
     }
     if not methods:
         return Made(MISSING, "No meter: the agent sees no GPU of this workload that tells its power or energy.")
@@ -83,8 +78,3 @@ def _joules(snapshot: Snapshot, workload: str, coverage: float | None) -> Made:
     if coverage is not None and coverage < _FULL:
         return Made(ESTIMATED, f"From {meter} for {coverage:.0%} of the time held; the rest is estimated or not seen.")
     return Made(MEASURED, f"From {meter}, over all tokens. GPUs only, without the host.")
-
-
-def _series(snapshot: Snapshot, wanted: str) -> Iterator[tuple[tuple[str, ...], float]]:
-    values: dict[Account, float] = dict(snapshot.values)
-    return ((labels, value) for (name, labels), value in values.items() if name == wanted)

@@ -20,9 +20,12 @@ from inferometer.model import Snapshot
 __all__ = ["Listener", "ServerState", "listen", "make_app"]
 
 _PAGE = Path(__file__).parent / "page"
-_STATIC = {"/": "index.html"} | {f"/{path.name}": path.name for path in _PAGE.iterdir() if path.suffix != ".html"}
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_EXISTS = "/  /metrics  /api/v1/{snapshot,board,history,events}  /-/healthy  /-/ready  POST /-/reload  POST /-/release"
+_STATIC = {f"/{path.name}": path.name for path in _PAGE.iterdir() if path.suffix in _TYPES} | {"/": "index.html"}
+_EXISTS = (
+    "/  /metrics  /api/v1/snapshot  /api/v1/board  /api/v1/history  /api/v1/events  "
+    "/-/healthy  /-/ready  POST /-/reload  POST /-/release"
+)
 _NO_SNAPSHOT = "There is no snapshot yet: the first readings are still under way. Try again in a moment.\n"
 _LEAST_PATIENCE_SECONDS = 30.0
 _LONGEST_RELEASE_SECONDS = 3600.0
