@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from pathlib import Path
 
 from inferometer.exposition import history
+from inferometer.exposition.board import GPU_COLUMNS, WORKLOAD_COLUMNS
+from inferometer.exposition.events import MOST_CLIENTS
 from inferometer.exposition.history import EVERY_SECONDS, POINTS, History
 
 START = 1.8e9
@@ -85,3 +89,11 @@ def test_memory_is_bounded(monkeypatch):
     assert set(body(ring)["workloads"]) == {"w0", "w1", "w2"}
     rings = ring._tables["workloads"].rows["w0"].rings.values()
     assert sum(map(sys.getsizeof, rings)) < 8 * POINTS * 8 + 8 * 100
+
+
+def test_the_readme_states_the_bounds():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    per_workload, per_gpu = (math.ceil(8 * POINTS * len(columns) / 1000) for columns in (WORKLOAD_COLUMNS, GPU_COLUMNS))
+    assert f"at most {MOST_CLIENTS} clients" in readme
+    assert f"{POINTS} points in memory, {per_workload} kB a workload and {per_gpu} kB a GPU" in readme
+    assert f"at most {history.MOST_ROWS} of each" in readme

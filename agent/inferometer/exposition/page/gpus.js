@@ -35,7 +35,7 @@ export class Gpu {
   }
 
   draw(at, columns) {
-    this.powerSpark.show(at, columns?.power_watts, null, this.limit);
+    this.powerSpark.show(at, columns?.power_watts, { top: this.limit });
     this.activitySpark.show(at, columns?.activity_ratio);
   }
 }

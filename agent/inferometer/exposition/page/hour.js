@@ -30,7 +30,7 @@ export class Hour {
 
   /* Rows of both, with nothing where one of them has none. */
   joined(old, fresh, count, from) {
-    const rows = {};
+    const rows = Object.create(null); // a workload may be called __proto__
     for (const row of new Set([...Object.keys(old), ...Object.keys(fresh)])) {
       rows[row] = {};
       for (const column of Object.keys(fresh[row] ?? old[row])) {

@@ -14,6 +14,13 @@ export function tell(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/* A sentence in which what can be typed, a flag with its value, is set as code and never broken over lines. */
+export function explain(node, sentence) {
+  if (node.textContent === sentence) return;
+  const parts = sentence.split(/(--[a-z][\w.-]*\w(?: \d[\w.]*\w| N\b)?)/);
+  node.replaceChildren(...parts.map((part, place) => (place % 2 ? element("code", { text: part }) : part)));
+}
+
 export function set(node, name, value) {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }

@@ -1,6 +1,7 @@
 /* Numbers as people read them. A number that is not there is a dash, never a zero. */
 
 export const NONE = "–";
+const GAP = "\u00a0"; // between a number and its unit no line is broken
 
 export const isThere = (value) => value !== null && value !== undefined;
 
@@ -16,7 +17,7 @@ export function plain(value, digits = 3, fewest = 1) {
 export const steady = (value) => plain(value, 3, 3);
 
 export function percent(value) {
-  return isThere(value) ? `${steady(100 * value)} %` : NONE;
+  return isThere(value) ? `${steady(100 * value)}${GAP}%` : NONE;
 }
 
 /* From 1 on two decimals, below three digits: a price of 0.00213 is no 0.00. */
@@ -33,27 +34,27 @@ export function money(value, currency) {
 }
 
 export function joules(value) {
-  return isThere(value) ? `${steady(value)} J` : NONE;
+  return isThere(value) ? `${steady(value)}${GAP}J` : NONE;
 }
 
 export function watts(value) {
-  return isThere(value) ? `${plain(value)} W` : NONE;
+  return isThere(value) ? `${plain(value)}${GAP}W` : NONE;
 }
 
 export function bytes(value) {
-  return isThere(value) ? `${plain(value / 2 ** 30)} GiB` : NONE;
+  return isThere(value) ? `${plain(value / 2 ** 30)}${GAP}GiB` : NONE;
 }
 
 export function range(lower, upper, format) {
   if (!isThere(lower) || !isThere(upper)) return NONE;
   const [from, to] = [format(lower), format(upper)];
-  return from === to ? from : `${from.replace(/ \S+$/, "")} – ${to}`;
+  return from === to ? from : `${from.replace(/\s\S+$/, "")} – ${to}`;
 }
 
 export function duration(seconds) {
-  if (seconds < 1) return `${plain(1000 * seconds)} ms`;
-  if (seconds < 120) return `${plain(seconds)} s`;
-  return `${Math.round(seconds / 60)} min`;
+  if (seconds < 1) return `${plain(1000 * seconds)}${GAP}ms`;
+  if (seconds < 120) return `${plain(seconds)}${GAP}s`;
+  return `${Math.round(seconds / 60)}${GAP}min`;
 }
 
 export const clock = (unixSeconds) => new Date(unixSeconds * 1000).toLocaleTimeString();

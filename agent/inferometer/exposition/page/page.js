@@ -2,7 +2,7 @@
 
 import { Gpu } from "./gpus.js";
 import { Hour } from "./hour.js";
-import { element, Parts, set, tell } from "./nodes.js";
+import { element, explain, Parts, set, tell } from "./nodes.js";
 import { clock, duration, NONE, seconds } from "./numbers.js";
 import { Workload } from "./tiles.js";
 
@@ -44,6 +44,11 @@ function sourceRow(source) {
   return { node: element("tr", {}, element("th", { scope: "row", text: source }), ...Object.values(cells)), cells };
 }
 
+function readIn(spent) {
+  if (spent <= 0) return NONE;
+  return spent < 1e-4 ? "< 0.1 ms" : duration(spent);
+}
+
 const sources = new Parts(byId("sources"), sourceRow);
 
 function showSources() {
@@ -53,19 +58,19 @@ function showSources() {
     const errors = Object.entries(source.errors).map(([reason, count]) => `${reason} ${count}`).join(", ");
     tell(cells.state, source.up ? "up" : "down");
     set(cells.state, "class", source.up ? "good" : "bad");
-    tell(cells.read, source.read_seconds > 0 ? duration(source.read_seconds) : NONE);
+    tell(cells.read, readIn(source.read_seconds));
     tell(cells.errors, errors || NONE);
     tell(cells.detail, source.detail || NONE);
   }
   byId("sources-section").hidden = board.sources.length === 0;
 }
 
-/* `code` in a hint's sentence is what can be typed: flags and keys of the configuration. */
 function showHints() {
   const list = byId("hints");
   if (list.dataset.shown === board.hints.join("\n")) return;
   list.dataset.shown = board.hints.join("\n");
-  list.replaceChildren(...board.hints.map((hint) => element("li", { text: hint })));
+  list.replaceChildren(...board.hints.map(() => element("li")));
+  board.hints.forEach((hint, place) => explain(list.children[place], hint));
   byId("hints-section").hidden = board.hints.length === 0;
 }
 

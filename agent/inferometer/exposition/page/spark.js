@@ -27,13 +27,14 @@ const point = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
 export class Spark {
   /* what: of what the line is, for the screen reader; format: of a value; top: of the scale, else that of the data. */
   constructor(what, format, { top = null, tone = "" } = {}) {
-    Object.assign(this, { what, format, top, at: [], upper: [], lower: null });
+    Object.assign(this, { what, format, top, at: [], upper: [], lower: null, part: null });
     this.svg = shape("svg", `spark ${tone}`);
     this.svg.setAttribute("role", "img");
     this.area = shape("path", "area");
     this.line = shape("path", "line");
     this.cursor = shape("path", "cursor");
-    this.svg.append(this.area, this.line, this.cursor);
+    this.apart = shape("path", "apart");
+    this.svg.append(this.area, this.apart, this.line, this.cursor);
     this.caption = element("p", { class: "caption" });
     this.node = element("div", { class: "sparkline" }, this.svg, this.caption);
     this.svg.addEventListener("pointermove", (event) => this.pick(event));
@@ -41,9 +42,9 @@ export class Spark {
     new ResizeObserver(() => this.draw()).observe(this.svg);
   }
 
-  /* lower: of a band, else null. */
-  show(at, upper, lower = null, top = this.top) {
-    Object.assign(this, { at, upper: upper ?? [], lower, top });
+  /* lower: of a band, else null; part: of the area below the line that is shown apart, else null. */
+  show(at, upper, { lower = null, part = null, top = this.top } = {}) {
+    Object.assign(this, { at, upper: upper ?? [], lower, part, top });
     this.draw();
   }
 
@@ -60,6 +61,9 @@ export class Spark {
     const bottoms = stretches(this.upper).map((run) => run.map((index) => [x(index), this.lower ? y(this.lower[index] ?? 0) : height]));
     set(this.line, "d", [...lines, ...(this.lower ? bottoms : [])].map((run) => `M${run.map(point).join("L")}h.01`).join(""));
     set(this.area, "d", lines.map((run, number) => `M${[...run, ...bottoms[number].toReversed()].map(point).join("L")}Z`).join(""));
+    const floor = (run) => [[x(run.at(-1)), height], [x(run[0]), height]];
+    const parts = stretches(this.part ?? []).map((run) => [...run.map((index) => [x(index), y(this.part[index])]), ...floor(run)]);
+    set(this.apart, "d", parts.map((run) => `M${run.map(point).join("L")}Z`).join(""));
     this.say(there);
   }
 

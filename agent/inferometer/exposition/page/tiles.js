@@ -1,6 +1,6 @@
 /* What one workload costs and does: five tiles, each with its number, how that was made, and its last hour. */
 
-import { element, set, tell } from "./nodes.js";
+import { element, explain, set, tell } from "./nodes.js";
 import { duration, isThere, joules, money, NONE, percent, plain, range, steady, watts } from "./numbers.js";
 import { Spark } from "./spark.js";
 
@@ -35,7 +35,7 @@ const TILES = [
     note: (of, c) => (isThere(of.idle_ratio)
       ? `${percent(of.idle_ratio)} of it idle: ${money(of.idle_ratio * of.money_per_hour, c)} an hour`
       : "Nothing was spent in this window"),
-    spark: ["money_per_hour"], tone: "money", format: money,
+    spark: ["money_per_hour"], tone: "money", format: money, part: "idle_ratio",
   },
   {
     name: "tokens", title: "Tokens per second", made: "tokens",
@@ -44,6 +44,8 @@ const TILES = [
     spark: ["tokens_per_second"], tone: "work", format: (value) => plain(value, 4),
   },
 ];
+
+const LEAST_PERCENT = 1.5;
 
 /* The word that says how a number was made; the sentence is its title and opens on a click, a tap or Enter. */
 class Badge {
@@ -56,7 +58,7 @@ class Badge {
 
   show({ how, why }) {
     tell(this.word, how);
-    tell(this.why, why);
+    explain(this.why, why);
     set(this.node, "data-how", how);
     set(this.word, "title", why);
     set(this.word, "aria-label", `${this.about}: ${how}. How it was made`);
@@ -73,8 +75,9 @@ class Bar {
   show(from, to) {
     this.node.hidden = !isThere(from) || !isThere(to);
     if (this.node.hidden) return;
-    this.part.style.left = `${100 * from}%`;
-    this.part.style.width = `${Math.max(100 * (to - from), 0.8)}%`;
+    const width = Math.max(100 * (to - from), LEAST_PERCENT);
+    this.part.style.left = `${Math.min(100 * from, 100 - width)}%`;
+    this.part.style.width = `${from === 0 ? 100 * to : width}%`;
   }
 }
 
@@ -105,7 +108,7 @@ class Tile {
     const missing = made[this.spec.made].how === "missing";
     tell(this.value, this.spec.value(numbers, currency));
     if (this.spec.second) tell(this.second, this.spec.second(numbers, currency));
-    tell(this.note, missing ? made[this.spec.made].why : this.spec.note(numbers, currency));
+    explain(this.note, missing ? made[this.spec.made].why : this.spec.note(numbers, currency));
     set(this.node, "data-missing", String(missing));
     this.badge.show(made[this.spec.made]);
     if (this.spec.name === "goodput") this.bar.show(numbers.goodput_ratio_lower, numbers.goodput_ratio_upper);
@@ -114,7 +117,9 @@ class Tile {
 
   draw(at, columns) {
     const [upper, lower] = this.spec.spark.map((column) => columns?.[column]);
-    this.spark.show(at, upper, lower ?? null);
+    const share = columns?.[this.spec.part];
+    const part = share && upper ? upper.map((value, place) => (isThere(value) ? value * (share[place] ?? 0) : null)) : null;
+    this.spark.show(at, upper, { lower: lower ?? null, part });
   }
 }
 
