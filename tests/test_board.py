@@ -138,10 +138,10 @@ def test_the_history_takes_the_shortest_window():
 
 def test_the_feed_takes_a_point_when_it_is_due_and_looks_once_a_second():
     feed = Feed()
-    for at in (0.0, 0.1, 1.0, 14.0, 15.0, 16.0):
+    for at in (0.0, 0.1, 1.0, 4.9, 5.95, 6.0, 20.0, 21.0, 22.0):
         feed.publish(snapshot(at))
-    assert json.loads(feed.history(0))["at"] == [START, START + 15]
-    assert json.loads(feed.board(snapshot(16), 5.0))["history_until"] == START + 15
+    assert json.loads(feed.history(0))["at"] == [START + 5.95, START + 21], "not before there was time for a ratio"
+    assert json.loads(feed.board(snapshot(22), 5.0))["history_until"] == START + 21
 
 
 def test_a_snapshot_without_windows_is_no_point():

@@ -70,9 +70,9 @@ def test_top_shows_the_agents_numbers_and_lives_with_the_keyboard(tmp_path):
                 assert hourly.endswith("*"), "2 GPUs at 2.50 that nobody saw: 5 an hour, marked as assumed"
                 assert "q quit" in terminal.screen()[23]
                 terminal.press("Right")
-                terminal.until("COST/M ALL▲")
+                terminal.until("COST/M▲")
                 terminal.press("r")
-                terminal.until("COST/M ALL▼")
+                terminal.until("COST/M▼")
                 terminal.press("w")
                 terminal.until("over the last 5m")
                 terminal.tmux("resize-window", "-x", "60", "-y", "12")

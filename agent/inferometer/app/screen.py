@@ -15,7 +15,7 @@ MARKS = {"assumed": "*", "estimated": "~"}
 
 BOLD, FAINT, RED, REVERSED, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[7m", "\x1b[0m"
 _BAR = 10
-_MARGIN = 2
+_MARGIN = 1
 
 
 class Column(NamedTuple):
@@ -61,15 +61,15 @@ def _bounds(row: Row) -> str:
 
 COLUMNS = (
     Column("WORKLOAD", "name", lambda row: str(row["name"])),
-    Column("COST/M ALL", "cost_per_million_all", lambda row: money(row.get("cost_per_million_all")), "cost"),
-    Column("COST/M OUT", "cost_per_million_output", lambda row: money(row.get("cost_per_million_output")), "cost"),
+    Column("COST/M", "cost_per_million_all", lambda row: money(row.get("cost_per_million_all")), "cost"),
+    Column("OUT/M", "cost_per_million_output", lambda row: money(row.get("cost_per_million_output")), "cost"),
     Column("GOOD %", "goodput_ratio_lower", _bounds),
     Column("J/TOKEN", "joules_per_token", lambda row: number(row.get("joules_per_token")), "joules"),
-    Column("COST/HOUR", "money_per_hour", lambda row: money(row.get("money_per_hour")), "cost"),
+    Column("COST/H", "money_per_hour", lambda row: money(row.get("money_per_hour")), "cost"),
     Column("IDLE %", "idle_ratio", lambda row: percent(row.get("idle_ratio"))),
-    Column("TOKENS/S", "tokens_per_second", lambda row: number(row.get("tokens_per_second"), 4)),
+    Column("TOK/S", "tokens_per_second", lambda row: number(row.get("tokens_per_second"), 4)),
     Column("WATTS", "power_watts", lambda row: number(row.get("power_watts"))),
-    Column("ENGINES", "engines_up", lambda row: f"{row['engines_up']}/{row['engines']}"),
+    Column("UP", "engines_up", lambda row: f"{row['engines_up']}/{row['engines']}"),
 )
 
 
@@ -144,6 +144,7 @@ def _workloads(board: Row, window: str, view: View) -> Iterator[str]:
     yield from (_line(cells, widths) for cells in table)
     used = {made["how"] for row in rows for made in row["made"].values()}
     legend = [f"{mark} {how}" for how, mark in MARKS.items() if how in used]
+    yield f"{FAINT}COST/M: a million tokens, OUT/M: the same bill over output tokens alone{PLAIN}"
     yield f"{FAINT}two numbers: bounds · {''.join(f'{part} · ' for part in legend)}else measured · – not there{PLAIN}"
 
 

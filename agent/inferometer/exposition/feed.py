@@ -11,6 +11,7 @@ from inferometer.exposition.spending import Spending
 from inferometer.model import Snapshot
 
 _LOOK_SECONDS = 1.0
+_WARM_UP_SECONDS = 5.0  # ratios over the first second would stand out in the hour that follows
 
 
 class Feed:
@@ -22,16 +23,24 @@ class Feed:
         self._spending = Spending()
         self._made = Cache()
         self._looked = float("-inf")
+        self._began: float | None = None
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take a snapshot and tell the listeners."""
         if not 0 <= snapshot.wall - self._looked < _LOOK_SECONDS:
             self._looked = snapshot.wall
-            self._spending.see(snapshot, windows(snapshot))
-            if windows(snapshot) and self._history.due(snapshot.wall):
-                self._history.add(snapshot.wall, columns(board(snapshot, self._spending, 0.0)))
+            self._look(snapshot)
         for news in self.listeners:
             news.set()
+
+    def _look(self, snapshot: Snapshot) -> None:
+        there = windows(snapshot)
+        self._spending.see(snapshot, there)
+        if there and self._began is None:
+            self._began = snapshot.wall
+        warm = self._began is not None and not 0 <= snapshot.wall - self._began < _WARM_UP_SECONDS
+        if warm and self._history.due(snapshot.wall):
+            self._history.add(snapshot.wall, columns(board(snapshot, self._spending, 0.0)))
 
     def board(self, snapshot: Snapshot, interval_seconds: float) -> bytes:
         """JSON of the newest board, made once per snapshot."""

@@ -69,7 +69,7 @@ export class Spark {
 
   say(there) {
     const seen = there.length > 0 ? range(Math.min(...there), Math.max(...there), this.format) : "no point yet";
-    this.summary = there.length > 1 ? `${seen} in ${duration(this.place.span)}` : seen;
+    this.summary = there.length > 1 ? `${seen} in ${duration(Math.round(this.place.span))}` : seen;
     set(this.svg, "aria-label", `${this.what}: ${this.summary}`);
     if (!this.picked) tell(this.caption, this.summary);
   }

@@ -149,7 +149,7 @@ function about(row) {
   const stalled = row.engines.filter((engine) => engine.state === "stalled").length;
   const limits = Object.entries(row.slo_seconds).map(([slo, limit]) => `${slo.toUpperCase()} ≤ ${duration(limit)}`);
   const said = [];
-  if (row.engines.length > 0) said.push(`${up.length} of ${row.engines.length} engines up${kinds.length ? ` (${kinds.join(", ")})` : ""}`);
+  if (row.engines.length > 0) said.push(`${up.length} of ${row.engines.length} ${row.engines.length === 1 ? "engine" : "engines"} up${kinds.length ? ` (${kinds.join(", ")})` : ""}`);
   if (stalled > 0) said.push(`${stalled} stalled`);
   if (limits.length > 0) said.push(`good means ${limits.join(", ")}`);
   return said.join(" · ") || NONE;
