@@ -150,6 +150,7 @@ def visit(chromium):
 def test_the_page_loads_in_silence_and_asks_nobody_else(visit, served):
     """No console message of any kind, and every request goes to the agent."""
     one = visit(served.url)
+    one.until(one.drawn, "the hour")
     one.page.wait_for_timeout(1500)
     assert one.said == []
     assert {url.split("/")[2] for url in one.asked} == {f"127.0.0.1:{served.port}"}
@@ -320,3 +321,30 @@ def test_the_history_is_drawn(visit, served):
     history = json.loads(fetch(f"{served.url}api/v1/history")[1])
     values = [value for value in history["workloads"]["chat"]["tokens_per_second"] if value is not None]
     one.until(lambda: one.drawn() >= len(values) > 0, "its points")
+
+
+def test_names_are_text_and_a_large_fleet_fits(visit, served):
+    """What engines, pods and GPUs are called cannot become markup, and forty workloads are only a longer page."""
+    one = visit(served.url, viewport={"width": 390, "height": 844})
+    board = json.loads(fetch(f"{served.url}api/v1/board")[1])
+    evil = '<img src="x" onerror="document.title=1">'
+    (chat,) = (row for row in board["workloads"] if row["name"] == "chat")
+    board["workloads"] = [{**chat, "name": f"{evil}{number}"} for number in range(40)]
+    gpu = {
+        "index": 7, "name": evil, "up": True, "workloads": [evil], "power_watts": 300.0, "power_limit_watts": 700.0,
+        "activity_ratio": 0.5, "activity_of": evil, "memory_used_bytes": None, "memory_total_bytes": None,
+        "temperature_celsius": None, "instances": 7,
+    }  # fmt: skip
+    board["gpus"] = [{**gpu, "uuid": f"{evil}{number}"} for number in range(64)]
+    board["sources"] = [{"source": evil, "up": False, "read_seconds": 0, "errors": {evil: 1}, "detail": evil}]
+    board["hints"] = [f"{evil}: add --gpus N"]
+    body = f"data: {json.dumps(board)}\n\n"
+    one.context.route("**/api/v1/events", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    one.page.reload()
+    one.page.wait_for_selector(".gpu", timeout=PATIENCE_MS)
+    assert one.page.locator(".workload").count() == 40
+    assert one.page.locator(".gpu").count() == 64
+    assert one.page.locator("main img").count() == 0
+    assert one.page.title() == "Inferometer"
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert one.page.evaluate(STICKING_OUT) == []
