@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 
-.PHONY: run test lint types check check-all bench test-gpu docs pictures tools tools-observability clean
+.PHONY: run test lint types check check-all browser bench test-gpu docs pictures tools tools-observability clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -22,9 +22,14 @@ types: $(READY)
 
 check: lint types test   ## the gate: what CI runs
 
-check-all: check         ## the long runs on top
+check-all: check browser ## the long runs on top
 	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
 	INFEROMETER_LONG=1 $(BIN)/python -m pytest tests/test_victoria.py tests/test_history.py
+
+browser: $(READY)        ## the live page in a real Chromium, driven by Playwright
+	@command -v chromium >/dev/null || sh tests/tools/install-debian.sh "a browser for the live page" chromium
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	INFEROMETER_BROWSER=chromium $(BIN)/python -m pytest tests/test_browser.py
 
 bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser, and of taking spans
 	$(BIN)/python -m bench
@@ -54,6 +59,7 @@ tools:
 	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
 	@command -v zsh >/dev/null && command -v fish >/dev/null || sh tests/tools/install-debian.sh "shells that run their completion" zsh fish
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
+	@command -v tmux >/dev/null || sh tests/tools/install-debian.sh "a terminal to drive inferometer top in" tmux
 	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
 
 tools-observability:

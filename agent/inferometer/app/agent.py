@@ -23,6 +23,7 @@ from inferometer.app.receivers import Receivers
 from inferometer.app.spans import Spans
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
+from inferometer.exposition.feed import Feed
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
@@ -43,6 +44,7 @@ class Agent:
     def __init__(
         self, load: Callable[[], Config], environ: Mapping[str, str], nvml_library: object | None = None
     ) -> None:
+        self.feed = Feed()
         self._load, self._environ = load, environ
         self._config = load()
         self._clock = Clock()
@@ -166,6 +168,8 @@ class Agent:
 
     def _publish(self, batch: Batch, entries: list[Entry], committed: bool) -> None:  # noqa: FBT001  as the pipeline has it
         self._publisher(batch, entries)
+        if self._publisher.snapshot is not None:
+            self.feed.publish(self._publisher.snapshot)
         self._published_at = self._clock.at()
         for sample in batch.samples:
             if isinstance(sample, Export):

@@ -168,6 +168,12 @@ def _rules(options: argparse.Namespace) -> int:
     return 0
 
 
+def _top(options: argparse.Namespace) -> int:
+    from inferometer.app.top import top  # noqa: PLC0415  likewise
+
+    return top(options.url)
+
+
 def _calibrate(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime  # noqa: PLC0415  likewise
 
@@ -271,6 +277,9 @@ def _add_live(commands: Commands) -> None:
     explain.add_argument("where", metavar="URL|FILE")
     explain.add_argument("--adapter", type=Path, metavar="FILE", help="your own adapter instead of those that ship")
     teach(explain, "inferometer explain http://localhost:8000/metrics --slo.ttft 500ms --slo.tpot 50ms")
+    top = add(commands, "top", _top, "a running agent's numbers in the terminal: q quits, arrows sort, w window")
+    top.add_argument("url", nargs="?", default="localhost:10110", metavar="URL", help="default: localhost:10110")
+    teach(top, "inferometer top http://localhost:10110")
     calibrate = add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
     calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
     calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")
