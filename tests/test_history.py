@@ -57,7 +57,7 @@ def snapshots(text):
 def stretches(series, heads, end):
     """A text for every five days up to ``end``: snapshots come again and again, counters go on."""
     count = len(next(iter(series.values())))
-    # And a step more: were the first of a turn the last of the one before, rounding could make it less, which is a reset.
+    # And a step more: were the first of a turn the last of the turn before, rounding could make it a reset.
     whole = count / (count - 1)
     rises = {name: whole * (values[-1] - values[0]) for name, values in series.items() if COUNTS.match(name)}
     families = {}
