@@ -54,25 +54,24 @@ def snapshots(text):
     return {series: values for series, values in found.items() if len(values) == most}, heads
 
 
-def quarters(series, heads, end):
-    """A text for each quarter of a day up to ``end``: snapshots come again and again, counters go on.
-
-    Not for the whole: promtool reads all of its input once for every block of two hours.
-    """
+def stretches(series, heads, end):
+    """A text for every five days up to ``end``: snapshots come again and again, counters go on."""
     count = len(next(iter(series.values())))
-    rises = {name: values[-1] - values[0] for name, values in series.items() if COUNTS.match(name)}
+    # And a step more: were the first of a turn the last of the turn before, rounding could make it a reset.
+    whole = count / (count - 1)
+    rises = {name: whole * (values[-1] - values[0]) for name, values in series.items() if COUNTS.match(name)}
     families = {}
     for name in series:
         families.setdefault(_family(name, heads), []).append(name)
     start = end - DAYS * 86_400
-    steps = EVERY_SECONDS // STEP_SECONDS
-    for quarter in range(DAYS * 86_400 // EVERY_SECONDS):
+    steps = 5 * 86_400 // STEP_SECONDS
+    for stretch in range(DAYS // 5):
         lines = []
         for family, names in families.items():
             lines += [head for head in heads if head.split()[2] == family]
             for name in names:
                 values, rise = series[name], rises.get(name, 0.0)
-                for number in range(quarter * steps, (quarter + 1) * steps):
+                for number in range(stretch * steps, (stretch + 1) * steps):
                     value = values[number % count] + number // count * rise
                     lines.append(f"{name} {value!r} {start + number * STEP_SECONDS}")
         yield "\n".join([*lines, "# EOF", ""])
@@ -93,8 +92,10 @@ def recorded(prometheus, names, end):
             yield from (f"{rule.name}{{{labels}}} {value} {at}" for at, value in row["values"])
 
 
-def promtool(*arguments):
-    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
+def blocks(text, data):
+    """Large ones: promtool reads all of its input once for every block."""
+    large = ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=720h", "openmetrics", text, data]
+    done = subprocess.run([*map(str, large)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -111,13 +112,13 @@ def history(tmp_path_factory):
     end = int(time.time()) // 7200 * 7200 - 7200
     prometheus = Prometheus(folder / "prometheus", [])
     prometheus.data.mkdir()
-    for page in quarters(*snapshots(text), end):
-        (folder / "quarter.txt").write_text(page)
-        promtool("tsdb", "create-blocks-from", "openmetrics", folder / "quarter.txt", prometheus.data)
+    for page in stretches(*snapshots(text), end):
+        (folder / "five_days.txt").write_text(page)
+        blocks(folder / "five_days.txt", prometheus.data)
     for names in PASSES:
         with prometheus:
             (folder / "recorded.txt").write_text("\n".join([*recorded(prometheus, names, end), "# EOF", ""]))
-        promtool("tsdb", "create-blocks-from", "openmetrics", folder / "recorded.txt", prometheus.data)
+        blocks(folder / "recorded.txt", prometheus.data)
     with prometheus:
         yield prometheus, end - EVERY_SECONDS
 
