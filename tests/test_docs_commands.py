@@ -106,6 +106,13 @@ def test_it_can_be_typed(place, monkeypatch, words, where):
             ratio = "inferometer_cost_per_million_tokens"
             eventually(lambda: agent.page().rows(ratio) or not prices_tokens(typed), f"{where}: {ratio}")
         return
+    if words[0] == "top":
+        with Agent(folder / "log", "--engine.url", url, "--interval", "100ms") as agent:
+            agent.ready()
+            code, out, errors = inferometer_says("top", agent.url)
+        assert (code, errors) == (0, ""), where
+        assert "default" in out, where
+        return
     code, out, errors = inferometer_says(*typed)
     expected = 1 if words[0] == "explain" and "orca.yaml" in typed and "orca.prom" not in typed else 0
     assert code == expected, f"{where}: {errors}"
