@@ -2,15 +2,16 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
 
-.PHONY: run test lint types check check-all check-charts bench test-gpu docs charts image sbom tools clean
+.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability clean
 
-run: $(READY)            ## the demo: simulated engines and GPUs, the agent, its page
+run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
 
-test: $(READY) tools     ## every test that needs at most a few minutes
+test: $(READY) tools tools-observability  ## every test that needs at most a few minutes
 	$(BIN)/python -m pytest
 
 lint: $(READY)
@@ -22,22 +23,40 @@ types: $(READY)
 
 check: lint types test   ## the gate: what CI runs
 
-check-all: check check-charts  ## the long runs on top
+check-all: check browser check-charts  ## the long runs on top
 	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
+	INFEROMETER_LONG=1 $(BIN)/python -m pytest tests/test_victoria.py tests/test_history.py
 
 check-charts: $(CHARTS)/.installed tools  ## the charts by Helm's own library, on three releases of Kubernetes, and by checkov
 	CHECKOV=$(CHARTS)/checkov/bin/checkov $(CHARTS)/bin/python -m pytest -c helm/tests/pytest.ini helm/tests
 
-bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser
+browser: $(READY)        ## the live page in a real Chromium, driven by Playwright
+	@command -v chromium >/dev/null || sh tests/tools/install-debian.sh "a browser for the live page" chromium
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	INFEROMETER_BROWSER=chromium $(BIN)/python -m pytest tests/test_browser.py
+
+bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser, and of taking spans
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.spans
+	$(BIN)/python -m bench.fleet
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu
 
 docs: $(READY)           ## rewrite the generated pages under docs/
+	$(BIN)/python -m inferometer.cli.docs
 	$(BIN)/python -m inferometer.config.docs
 	$(BIN)/python -m inferometer.exposition.docs
 	$(BIN)/python -m inferometer.adapters.docs
+	$(BIN)/python -m inferometer.app.rules.docs
+	$(BIN)/python dashboards/build.py
+
+pictures: $(READY) tools-observability  ## docs/images: the dashboards on a demo of ten minutes, drawn by Grafana's components
+	@command -v npm >/dev/null || sh tests/tools/install-debian.sh "Grafana's components come from npm" npm
+	@command -v chromium >/dev/null || sh tests/tools/install-debian.sh "pictures of the dashboards" chromium
+	cd dashboards/pictures && npm install --no-audit --no-fund --ignore-scripts --silent
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pillow
+	$(BIN)/python dashboards/pictures/stage.py --out docs/images
 
 image: $(READY) tools    ## the image without an engine or a registry, and a test that runs it; needs root, buildah, mmdebstrap
 	@command -v buildah mmdebstrap >/dev/null || sh tests/tools/install-debian.sh "an image without an engine" buildah mmdebstrap
@@ -59,13 +78,24 @@ charts: $(CHARTS)/.installed  ## rewrite what follows from other files under hel
 # Outside parts that tests use for real. Where one cannot be had its test says so, and fails in CI.
 tools:
 	@command -v promtool >/dev/null || sh tests/tools/install-debian.sh "promtool checks our /metrics" prometheus
+	@command -v zsh >/dev/null && command -v fish >/dev/null || sh tests/tools/install-debian.sh "shells that run their completion" zsh fish
 	@command -v openssl >/dev/null || sh tests/tools/install-debian.sh "certificates for TLS tests" openssl
+	@command -v tmux >/dev/null || sh tests/tools/install-debian.sh "a terminal to drive inferometer top in" tmux
 	@command -v cc >/dev/null || sh tests/tools/install-debian.sh "a GPU driver of our own for tests, in C" gcc libc6-dev
 
-$(READY): pyproject.toml
+tools-observability:
+	@command -v prometheus >/dev/null && command -v prometheus-alertmanager >/dev/null || \
+	  sh tests/tools/install-debian.sh "a real Prometheus and Alertmanager" prometheus prometheus-alertmanager
+	@command -v vmalert >/dev/null || sh tests/tools/install-debian.sh "rules on VictoriaMetrics" victoria-metrics
+
+$(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/tools/install-debian.sh "virtual environments" python3-venv
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 

@@ -10,16 +10,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench import gpus, machine, subjects, trial
-from bench.gpus import Sidecar
+from bench import cards, machine, subjects, trial
 from bench.pages import Pages
 from bench.subjects import AGENT, LOOP, PROMETHEUS
-from bench.trial import Start, Trial
+from bench.trial import Sidecar, Start, Trial
 
 _CACHE = Path(__file__).parents[1] / ".cache"  # on a disk, where temporary folders may be in memory
 _FEWEST_RUNS = 3
 
 Trials = Mapping[str, Sequence[Trial]]
+Sidecars = Mapping[str, Sequence[Sidecar]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_line(f"{machine.described()}\n{_conditions(options)}\n")
     _CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=_CACHE) as folder:
-        trials, starts, sidecars = _measured(options, Path(folder))
-    tables = [*_ratios(trials), "", *_amounts(trials), "", *_starts(starts), "", *_sidecars(sidecars)]
-    print_line("\n".join(tables))
+        trials, starts = _measured(options, Path(folder))
+        beside = _beside_an_engine(options, Path(folder))
+    print_line("\n".join([*_ratios(trials), "", *_amounts(trials), "", *_starts(starts), "", *_sidecars(beside)]))
     return 0
 
 
@@ -64,17 +64,27 @@ def _conditions(options: argparse.Namespace) -> str:
     )
 
 
-def _measured(options: argparse.Namespace, folder: Path) -> tuple[Trials, list[Start], list[dict[str, Sidecar]]]:
+def _measured(options: argparse.Namespace, folder: Path) -> tuple[Trials, list[Start]]:
     trials: dict[str, list[Trial]] = {name: [] for name in subjects.installed()}
     starts: list[Start] = []
-    sidecars: list[dict[str, Sidecar]] = []
     with trial.engines(options.engines, folder, options.recording) as urls:
         for run in range(options.runs):
             for name, command in subjects.installed().items():
                 trials[name].append(trial.read_all(command, urls, folder / f"{run}-{name}", options.seconds))
             starts.append(trial.start(urls[:1], folder / f"{run}-start"))
-            sidecars.append(gpus.trials(urls[:1], folder / f"{run}-gpus", options.seconds))
-    return trials, starts, sidecars
+    return trials, starts
+
+
+def _beside_an_engine(options: argparse.Namespace, folder: Path) -> Sidecars:
+    """One engine at 1 s, with and without GPUs to read, in turn."""
+    driver = cards.driver(folder)
+    kinds = {"no GPU": {}, **({f"{cards.CARDS} GPUs": driver} if driver else {})}
+    found: dict[str, list[Sidecar]] = {name: [] for name in kinds}
+    with trial.engines(1, folder, options.recording) as urls:
+        for run in range(options.runs):
+            for name, environ in kinds.items():
+                found[name].append(trial.sidecar(urls[0], folder / f"{run}-{name}", options.seconds, environ))
+    return found
 
 
 def _ratios(trials: Trials) -> Iterator[str]:
@@ -104,12 +114,12 @@ def _starts(starts: Sequence[Start]) -> Iterator[str]:
     yield f"  resident memory, MB                 {_median([start.resident_bytes / 1e6 for start in starts], '{:.0f}')}"
 
 
-def _sidecars(runs: Sequence[dict[str, Sidecar]]) -> Iterator[str]:
-    yield f"{'the agent at 1 s':<24} {'of a core, %':<20} resident memory, MB"
-    for name in runs[0]:
-        cores = _median([100 * run[name].cores for run in runs], "{:.2f}")
-        memory = _median([run[name].resident_bytes / 1e6 for run in runs], "{:.0f}")
-        yield f"  {name:<22} {cores:<20} {memory}"
+def _sidecars(sidecars: Sidecars) -> Iterator[str]:
+    yield f"{'one engine at 1 s':<18} {'of a core, %':<20} resident memory, MB"
+    for name, runs in sidecars.items():
+        share = _median([run.core_ratio * 100 for run in runs], "{:.2f}")
+        yield f"{name:<18} {share:<20} {_median([run.resident_bytes / 1e6 for run in runs], '{:.0f}')}"
+    yield "  the GPUs' driver is the tests' own, which answers at once: a real one's time comes on top (make test-gpu)"
 
 
 def _median(values: Sequence[float], form: str) -> str:

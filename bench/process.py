@@ -33,9 +33,9 @@ def usage(pid: int) -> Usage:
 def started(
     command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child that is ended with the block; stdout is a pipe, stderr goes to ``log``. ``environ`` adds to ours."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("INFEROMETER_")}
-    clean = kept | dict(environ or {})
+    """A child that is ended with the block; stdout is a pipe, stderr goes to ``log``; ``environ`` is added to ours."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("INFEROMETER_")}
+    clean |= environ or {}
     with log.open("a", encoding="utf-8") as errors:
         # Every command is spelled out in this package.
         child = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=errors, text=True)  # noqa: S603

@@ -24,12 +24,12 @@ def free_port() -> int:
         return port
 
 
-def agent(urls: Sequence[str], folder: Path, port: int | None = None) -> list[str]:
-    """The agent with everything that needs no GPU: a price, SLOs, windows, a ledger on disk."""
+def agent(urls: Sequence[str], folder: Path, port: int | None = None, gpus: int | str | None = None) -> list[str]:
+    """The agent with a price, SLOs, windows and a ledger on disk; ``gpus`` as in its configuration (one an engine)."""
     workload = {
         "name": "bench",
         "engines": [{"url": url} for url in urls],
-        "gpus": len(urls),
+        "gpus": len(urls) if gpus is None else gpus,
         "slo": {"ttft": "500ms", "tpot": "50ms", "e2e": "10s"},
     }
     settings = {
@@ -42,13 +42,6 @@ def agent(urls: Sequence[str], folder: Path, port: int | None = None) -> list[st
     file = folder / "inferometer.yaml"
     file.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
     return [sys.executable, "-m", "inferometer", "run", f"--config.file={file}"]
-
-
-def sidecar(urls: Sequence[str], folder: Path, gpus: str) -> list[str]:
-    """The agent beside one server, with ``gpus`` as its flag takes them, at a reading a second."""
-    listen = f"--web.listen-address=127.0.0.1:{free_port()}"
-    flags = ["--interval=1s", f"--gpus={gpus}", "--price.gpu-hour=2.50", f"--storage.path={folder / 'ledger'}", listen]
-    return [sys.executable, "-m", "inferometer", "run", f"--engine.url={urls[0]}", *flags]
 
 
 def loop(urls: Sequence[str], _: Path) -> list[str]:

@@ -7,7 +7,7 @@ import http.client
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -34,6 +34,13 @@ class Start(Struct, frozen=True):
     """Seconds from exec to the first complete /metrics, and resident memory soon after."""
 
     seconds: float
+    resident_bytes: float
+
+
+class Sidecar(Struct, frozen=True):
+    """An agent beside one engine: its share of a core, and resident memory."""
+
+    core_ratio: float
     resident_bytes: float
 
 
@@ -75,6 +82,19 @@ def start(urls: Sequence[str], folder: Path) -> Start:
         took = time.monotonic() - began
         time.sleep(_REST_SECONDS)
         return Start(took, usage(child.pid).resident_bytes)
+
+
+def sidecar(url: str, folder: Path, seconds: float, environ: Mapping[str, str]) -> Sidecar:
+    """One engine for ``seconds``, with all GPUs of the driver that ``environ`` leads to, or with none to be read."""
+    folder.mkdir(parents=True)
+    command = agent([url], folder, gpus="all" if environ else "none")
+    with started(command, folder / "log", environ) as child:
+        _warm_up(child, [url], folder)
+        before, began = usage(child.pid), time.monotonic()
+        time.sleep(seconds)
+        _alive(child, folder)
+        after, took = usage(child.pid), time.monotonic() - began
+    return Sidecar((after.cpu_seconds - before.cpu_seconds) / took, after.resident_bytes)
 
 
 def _warm_up(child: subprocess.Popen[str], urls: Sequence[str], folder: Path) -> None:

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "ledger": {"model", "errors"},
     "sources": {"model", "errors", "log"},
     "exposition": {"model"},
-    "config": {"errors", "model", "economics.prices"},
+    "config": {"errors", "model", "economics.prices", "economics.budget"},
     "sim": set(),
     "cli": {"", "app", "config", "sim", "errors", "log"},
     "app": EVERY_PART,
@@ -155,7 +155,7 @@ def _impure(module):
 
 def _writers(module, targets):
     """Whoever opens SQLite outside the ledger opens it by URI, read-only."""
-    if "sqlite3" not in targets or module.name == f"{OURS}.ledger":
+    if "sqlite3" not in targets or module.part == "ledger":
         return
     for node in ast.walk(ast.parse(module.source)):
         if isinstance(node, ast.ImportFrom) and node.module == "sqlite3":
@@ -165,7 +165,7 @@ def _writers(module, targets):
                 node.args[0]
             )
             if not read_only:
-                yield f"{module.name}: only ledger.py opens SQLite for writing"
+                yield f"{module.name}: only the ledger opens SQLite for writing"
 
 
 def _cycles(package, known):
@@ -297,7 +297,7 @@ PLANTED = [
     ("inferometer.cli", "import agent", "must not import agent"),
     ("inferometer.app", "import pynvml", "only sources/nvml/library.py imports pynvml"),
     ("inferometer.sources.nvml", "import pynvml", "only sources/nvml/library.py imports pynvml"),
-    ("inferometer.app", "import sqlite3\nsqlite3.connect('x')", "only ledger.py opens SQLite for writing"),
+    ("inferometer.app", "import sqlite3\nsqlite3.connect('x')", "only the ledger opens SQLite for writing"),
     ("inferometer.app", "import sqlite3\nsqlite3.connect('file:x?mode=rw', uri=True)", "opens SQLite for writing"),
     ("inferometer.app", "from sqlite3 import connect", "import sqlite3 whole"),
     ("inferometer.app", "import importlib\nimportlib.import_module(name)", "must not import (computed)"),

@@ -68,15 +68,15 @@ def test_the_agent_meters_what_the_counter_says(driver, tmp_path):
     assert signals["energy, field 83 (mJ)"]["code"] == NOT_SUPPORTED
     assert 0 < signals["power (mW)"]["p50_microseconds"] <= signals["power (mW)"]["p99_microseconds"]
     assert report["idle"]["tick_seconds"] == pytest.approx(0.1, abs=0.03)
-    assert report["idle"]["counter_joules"] == pytest.approx(350.5 * report["idle"]["seconds"], abs=40)
+    assert report["idle"]["counter_joules"] == pytest.approx(350.5 * report["idle"]["seconds"], abs=80)
     shapes = [(phase["shape"]["name"], phase["shape"]["batch"]) for phase in report["phases"]]
     assert shapes == [("decode-heavy", 4), ("prefill-heavy", 4)]
     for phase in report["phases"]:
         agent = phase["agent"]
         assert phase["tokens"] == agent["tokens"] > 0
         assert agent["joules"] == pytest.approx(agent["counter_joules"], abs=0.002)
-        assert agent["joules"] == pytest.approx(350.5 * (phase["working"]["seconds"] + 1.5), abs=350.5)
-        assert agent["age_seconds"] < 1.6
+        assert agent["joules"] == pytest.approx(350.5 * (phase["working"]["seconds"] + 1.5), abs=700)
+        assert agent["age_seconds"] < 3
     kinds = [row.kind for row in read(out / "recording")]
     assert {"metrics", "nvml"} == set(kinds)
     readings = [gpu_reading(row) for row in read(out / "recording") if row.kind == "nvml"]

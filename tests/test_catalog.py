@@ -33,6 +33,10 @@ good_requests_upper_total           workload model method
 slo_met_requests_lower_total        workload model slo method
 slo_met_requests_upper_total        workload model slo method
 good_tokens_total                   workload model
+slo_tokens_total                    workload model
+good_tokens_ratio                   workload window
+request_tokens                      workload model type
+request_cost                        workload model
 cost_per_million_tokens             workload tokens basis window
 token_price_per_million             workload model type method basis window
 cost_per_request                    workload window
@@ -116,6 +120,7 @@ MONEY = {
     "inferometer_cost_per_good_request_upper",
     "inferometer_cost_per_million_good_tokens",
     "inferometer_gpu_hourly_price",
+    "inferometer_request_cost",
     "inferometer_budget_amount",
     "inferometer_budget_spent",
     "inferometer_budget_forecast",

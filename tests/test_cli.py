@@ -14,7 +14,20 @@ from inferometer import __version__
 from live import Clients, Engines, Page, Process, eventually, inferometer_says
 
 PAGES = Path(__file__).parent / "pages"
-COMMANDS = ("run", "demo", "check", "explain", "record", "replay", "calibrate")
+COMMANDS = (
+    "run",
+    "demo",
+    "check",
+    "explain",
+    "record",
+    "replay",
+    "top",
+    "calibrate",
+    "report",
+    "rules",
+    "what-if",
+    "completion",
+)
 FLAGS = ("--gpus", "1", "--price.gpu-hour", "3600", "--slo.ttft", "500ms")  # 1 USD a second
 
 

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 from inferometer import adapters
-from inferometer.config import FLAGS, Config, costs, docs, dump, durations, load
+from inferometer.config import FLAGS, Config, costs, docs, dump, durations, load, slos
 from inferometer.config.example import EXAMPLE
 from inferometer.config.presets import PRESETS
 from inferometer.config.schema import ENGINES
@@ -150,10 +150,19 @@ def test_merged_mappings_keep_their_own_keys():
 
 def test_presets_yield_to_what_is_written():
     """A preset brings limits and the 99th percentile; what stands beside it wins."""
-    whole, partly, none = (workload.slo for workload in good("presets").workloads)
+    whole, partly, none, _ = (workload.slo for workload in good("presets").workloads)
     assert (whole.thresholds, whole.objective) == ({"ttft": 0.45, "tpot": 0.04}, 0.99)
     assert (partly.thresholds, partly.objective) == ({"ttft": 2.0, "tpot": 0.06}, 0.9)
     assert (none.thresholds, none.objective) == ({}, 0.95)
+
+
+def test_models_may_have_limits_of_their_own():
+    """What a model leaves out is as for all, unless it takes a preset."""
+    slo = good("presets").workloads[3].slo
+    assert slos.by_model(slo) == {
+        "big": {"ttft": 2.0, "tpot": 0.05, "e2e": 10.0},
+        "reasoning": {"ttft": 1.5, "tpot": 0.02},
+    }
 
 
 def test_scrape_timeout_follows_the_interval():
@@ -403,7 +412,7 @@ def test_hourly_rates_of_configured_prices(name, rate):
 
 
 def test_price_electricity_and_training_of_a_workload():
-    """A workload finds its price by name or by default; training counts by time only."""
+    """A workload finds its price by name or by default; training counts by time or by tokens."""
     config = good("prices")
     first, second = config.workloads
     assert costs.workload_price(config, first) == prices.Rented((prices.Step(0, 0.0),))
@@ -412,7 +421,10 @@ def test_price_electricity_and_training_of_a_workload():
     assert costs.electricity(config.electricity) == prices.Electricity(0.1, 1.0)
     assert costs.electricity(None) is None
     assert costs.training(first.training) == prices.Training(12000.0, 180 * 86400.0)
-    assert costs.training(second.training) is None
+    assert costs.training(second.training) == prices.Training(
+        second.training.amount, tokens=second.training.over_tokens
+    )
+    assert costs.training(None) is None
 
 
 # -- documentation -----------------------------------------------------------------------------------

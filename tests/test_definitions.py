@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from inferometer.economics import Policy, ratios, settle
 from inferometer.economics.attribution import fractions, mig_weight
+from inferometer.economics.budget import Budget, outlook
 from inferometer.economics.goodput import judge
 from inferometer.economics.prices import Electricity, Owned, Rented, Step, capital_per_year, energy_cost, hourly
-from inferometer.economics.tokens import by_weights, per_million
+from inferometer.economics.ratios import burn_rate
+from inferometer.economics.tokens import by_weights, per_million, request_cost
 from inferometer.interval.device import Floor, Stretch
 from inferometer.interval.vanished import Vanished
-from inferometer.model import Histogram, Interval, ModelChange, Stratum
+from inferometer.model import Histogram, Interval, ModelChange, Stratum, Verdicts
 
 PAGE = Path(__file__).parents[1] / "docs" / "definitions.md"
 INF = float("inf")
@@ -80,6 +84,27 @@ BOUNDS = good(**MARGINS).good
 REJECTED = good(**MARGINS, rejected=20.0)
 INSIDE = good(0.45, **MARGINS).good
 IN_FLIGHT = good(ttft=(80.0, 90.0), tpot=100.0, e2e=100.0, finished=100.0, in_flight=5.0).good
+TRACED = Verdicts()
+for _ttft, _tpot, _e2e, _tokens, _outcome in (
+    (0.30, 0.030, 6, 200, "ok"),
+    (0.60, 0.030, 5, 150, "ok"),
+    (0.20, 0.060, 13, 210, "ok"),
+    (0.25, 0.028, 4, 400, "ok"),
+    (0.10, 0.020, 2, 40, "error"),
+):
+    _span = SimpleNamespace(outcome=_outcome, ttft=_ttft, tpot=_tpot, e2e=_e2e, output_tokens=_tokens)
+    TRACED.add(_span, LIMITS)
+TRACED_WINDOW = {
+    "slo_requests_total": {("m", "trace"): TRACED.requests},
+    "good_requests_lower_total": {("m", "trace"): TRACED.good_lower},
+    "good_requests_upper_total": {("m", "trace"): TRACED.good_upper},
+    "good_tokens_total": {("m",): TRACED.good_tokens},
+    "slo_tokens_total": {("m",): TRACED.tokens},
+    "cost_total": {("gpu", "busy"): 0.03},
+}
+BURNING = burn_rate(1000 - 800, 1000, 0.99)
+UNIT = {"input_uncached": 0.277778, "output": 1.111111}
+JUNE = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
 JOULES = {
     "energy_joules_total": {("gpu", "unknown", "counter"): 21600.0},
     "tokens_total": {("m", "input_uncached"): 360e3, ("m", "output"): 120e3},
@@ -129,6 +154,15 @@ EXAMPLES = [
     ("Why there are two numbers", "$0.004762", 4 / BOUNDS.lower),
     ("Why there are two numbers", "0.824", REJECTED.good.lower / REJECTED.judged),
     ("Why there are two numbers", "0.912", REJECTED.good.upper / REJECTED.judged),
+    ("With traces: each request by itself", "0.40", gauge("goodput_ratio_lower", **TRACED_WINDOW)),
+    ("With traces: each request by itself", "0.60", gauge("good_tokens_ratio", **TRACED_WINDOW)),
+    ("With traces: each request by itself", "$50.00", gauge("cost_per_million_good_tokens", **TRACED_WINDOW)),
+    ("Error budget and burn rate", "20.0", BURNING),
+    ("Error budget and burn rate", "2.7778", BURNING / 720 * 100),
+    ("Error budget and burn rate", "36", 720 / BURNING),
+    ("Budgets of money", "$35,668.80", outlook(Budget(20_000), JUNE + 864_000, 9_000, 55.56 / HOUR).forecast),
+    ("What a request costs", "$0.000963", request_cost(UNIT, {"input_uncached": 600, "output": 717})),
+    ("What a request costs", "$0.007931", request_cost(UNIT, {"input_uncached": 600, "output": 6988})),
     ("Put limits on bucket edges", "610", INSIDE.lower),
     ("Put limits on bucket edges", "930", INSIDE.upper),
     ("Strata", "85", IN_FLIGHT.lower),

@@ -19,8 +19,9 @@ from inferometer.exposition.catalog import CATALOG
 from inferometer.exposition.metric import HISTOGRAM
 
 ROOT = Path(__file__).parents[1]
+_AT_THE_ROOT = ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")
 PAGES = sorted(
-    path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")) if path.exists()
+    path for path in (*(ROOT / f"{name}.md" for name in _AT_THE_ROOT), *ROOT.glob("docs/**/*.md")) if path.exists()
 )
 EVERY_PAGE = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 SHELLS = {"", "sh", "bash", "shell", "console", "text"}
@@ -127,7 +128,7 @@ def refusal(words):
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
-            cli._parser().parse_args([word for word in plain if word])
+            cli.parser().parse_args([word for word in plain if word])
         except SystemExit as exit_:
             return said.getvalue() if exit_.code else ""
     return ""

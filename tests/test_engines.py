@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from inferometer import adapters, config
-from inferometer.adapters import Adapter, Translator, docs, language
+from inferometer.adapters import Adapter, Translator, docs, language, traces
 from inferometer.app.agent import Agent
 from inferometer.app.plan import plan
 from inferometer.app.readers import Readers
 from inferometer.app.replay import replay
+from inferometer.app.spans import Spans
 from inferometer.errors import ConfigError
 from inferometer.model import Page, Series
 from inferometer.sources.page import PageParser
@@ -157,7 +158,17 @@ def test_the_manuals_example_means_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "struct", [language.Adapter, language.Detect, language.Selector, language.Endpoint, language._Traits]
+    "struct",
+    [
+        language.Adapter,
+        language.Detect,
+        language.Selector,
+        language.Endpoint,
+        language._Traits,
+        traces.Traces,
+        traces.Attribute,
+        traces.Finish,
+    ],
 )
 def test_the_manual_knows_every_key(struct: type) -> None:
     """Nothing can be written in an adapter that docs/adapters.md does not explain."""
@@ -244,7 +255,7 @@ def test_a_reload_reads_what_the_new_adapter_wants(tmp_path: Path) -> None:
         at = staticmethod(float)
 
     async def names_read(*texts: str) -> list[bool]:
-        readers, seen = Readers(Clock(), None), []
+        readers, seen = Readers(Clock(), None, Spans(lambda _: True)), []
         readers.session = object()
         for text in texts:
             orca(tmp_path, text)

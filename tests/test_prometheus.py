@@ -17,7 +17,7 @@ from inferometer.exposition.gauges import numbers
 from inferometer.exposition.metric import COUNTER, HISTOGRAM
 from inferometer.exposition.prometheus import Renderer
 from inferometer.exposition.text import edge, number
-from inferometer.model import EngineView, Gpu, Histogram, Snapshot, SourceView
+from inferometer.model import EngineView, Exemplar, Gpu, Histogram, Snapshot, SourceView
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -353,3 +353,21 @@ def test_a_ready_made_value_stands_over_a_derived_one():
     found = numbers(snapshot)
     assert found["inferometer_engine_up", ("chat", "e")] == 0.0
     assert found[BURN] == 2.0
+
+
+def test_exemplars_are_on_their_buckets_in_openmetrics_alone():
+    """The text format has no way to write them."""
+    shown = {1: Exemplar("0af7651916cd43dd8448eb211c80319c", 0.41, 1.8e9)}
+    snapshot = Snapshot(1.8e9, histograms={TTFT: LATENCIES}, exemplars={TTFT: shown})
+    renderer = Renderer(process=False)
+    page = renderer.render(snapshot, openmetrics=True).decode()
+    found = {
+        sample.labels["le"]: sample.exemplar
+        for family in parse_openmetrics(page)
+        for sample in family.samples
+        if sample.name.endswith("_bucket")
+    }
+    assert [le for le, exemplar in found.items() if exemplar] == ["0.5"]
+    assert found["0.5"].labels == {"trace_id": "0af7651916cd43dd8448eb211c80319c"}
+    assert (found["0.5"].value, float(found["0.5"].timestamp)) == (0.41, 1.8e9)
+    assert "trace_id" not in renderer.render(snapshot).decode()

@@ -16,7 +16,9 @@ import pytest
 from aiohttp import web
 from inferometer.exposition import server
 from inferometer.exposition.accept import takes_gzip, wants_openmetrics
+from inferometer.exposition.board import GAUGES, WORKLOAD_COLUMNS
 from inferometer.exposition.catalog import CATALOG
+from inferometer.exposition.feed import Feed
 from inferometer.exposition.listen import _parsed
 from inferometer.exposition.server import listen, make_app
 from inferometer.model import Snapshot
@@ -48,6 +50,7 @@ class State:
     releases: list[float] = field(default_factory=list)
     outcome: tuple[bool, str] = (True, "reloaded")
     reloads: list[str] = field(default_factory=list)
+    feed: Feed = field(default_factory=Feed)
 
     def snapshot(self):
         return self.newest
@@ -273,18 +276,19 @@ def test_the_page_is_whole_and_asks_nobody_else():
     assert {"page.css", "page.js", "icon.svg"} <= set(references)
     for reference in references:
         assert ask(State(), f"/{reference}")[0] == 200
-    for name in ("page.css", "page.js"):
-        assert "//" not in (PAGE / name).read_text()
+    for path in [path for path in PAGE.iterdir() if path.suffix in {".css", ".js"}]:
+        assert ask(State(), f"/{path.name}")[0] == 200
+        assert set(re.findall(r"\w+://[^\"'`)\s]*", path.read_text())) <= {"http://www.w3.org/2000/svg"}, path.name
 
 
-def test_the_page_reads_only_what_the_api_has():
-    """Metrics named in the script are metrics of the catalog, in the short form of the API."""
-    script = (PAGE / "page.js").read_text()
-    named = set(re.findall(r'(?:read\(at, |bounds\(|"totals", )"([a-z_]+)"', script))
-    short = {metric.family.removeprefix("inferometer_") for metric in CATALOG.values()}
-    bounds = {name for name in named if f"{name}_lower" in short and f"{name}_upper" in short}
-    assert len(named) >= 6
-    assert named - bounds <= short
+def test_the_page_reads_only_what_the_board_has():
+    """Numbers named in the scripts are numbers of the board, and those are gauges of the catalog."""
+    named = set(re.findall(r"\b(?:of|numbers)\.([a-z_]+)", (PAGE / "tiles.js").read_text())) - {"js"}
+    assert len(named) >= 10
+    assert named <= set(GAUGES) | {"tokens_per_second", "money_per_hour", "idle_ratio"}
+    assert {f"inferometer_{name}" for name, *_ in GAUGES.values()} <= set(CATALOG)
+    drawn = set(re.findall(r'spark: \["([a-z_]+)"(?:, "([a-z_]+)")?\]', (PAGE / "tiles.js").read_text()))
+    assert {column for pair in drawn for column in pair if column} <= set(WORKLOAD_COLUMNS)
 
 
 def big():

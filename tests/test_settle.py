@@ -87,6 +87,18 @@ def test_without_a_price_there_is_no_money() -> None:
         assert amount(entry, "gpu_seconds_total", "w", "e", "busy") == 3600 * gpus
 
 
+def test_training_by_tokens_accrues_with_them() -> None:
+    """Also on the page of a frontend, which counts all tokens and holds no GPU."""
+    policy = Policy("w", RENTED, training=Training(12_000, tokens=20e9))
+    models = {"m": ModelChange(tokens={"input_uncached": 9e6, "output": 1e6})}
+    for gpus in (1.0, 0.0):
+        entry = settle(Interval("w", "e", 3_600.0, 3_600.0, gpus, "busy", models=models), policy)
+        assert amount(entry, "cost_total", "w", "training", "busy") == about(6.0)
+        assert sum(v for (name, _), v in entry.amounts.items() if name == "inferometer_token_cost_total") == about(
+            6.0 + gpus * amount(entry, "cost_total", "w", "gpu", "busy")
+        )
+
+
 def test_training_is_shared_by_the_engines_of_a_workload() -> None:
     """A workload's fine-tuning falls once on its hour, on each engine by its part."""
     policy = Policy("w", RENTED, training=Training(12_000, 180 * 86_400))

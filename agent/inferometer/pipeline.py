@@ -16,12 +16,13 @@ async def run(  # noqa: PLR0913, PLR0917  the six stages are what this function 
     meter: Any,
     settle: Callable[[Any], Any],
     ledger: Any,
-    publish: Callable[[Any, Any], None],
+    publish: Callable[[Any, Any, bool], None],
 ) -> None:
     """Carry every batch through the stages, in order, one at a time."""
     async for batch in batches:  # sources: Sample
         meter.add(batch, translate(batch))  # adapters: Signal
         entries = [settle(interval) for interval in meter.due(batch.at)]  # interval, economics: Entry
-        if entries:
-            await ledger.post(entries, meter.marks())  # one transaction, off the event loop
-        publish(batch, entries)  # exposition: Snapshot
+        committed = True
+        if entries or ledger.has_new_spans:
+            committed = await ledger.post(entries, meter.marks())  # one transaction, off the event loop
+        publish(batch, entries, committed)  # exposition: Snapshot; sources: what they brought is kept

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import build
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -14,8 +15,6 @@ import yaml
 from conftest import CI, HELM
 from helm_python.chart import Chart, lint
 from inferometer import config
-
-import build
 
 CRDS = {crd["kind"]: crd["schema"] for crd in (json.loads(path.read_text()) for path in HELM.glob("tests/crds/*.json"))}
 VERSIONS = ("1.29", "1.33", kubernetes_validate.latest_version())

@@ -1,7 +1,7 @@
 /* A stand-in for NVIDIA's libnvidia-ml.so.1, of our own make: what the real pynvml calls, on GPUs that a test sets up.
  *
  * Its world is the file that FAKE_NVML names, mapped by this library and by the test (tests/fakenvml.py mirrors the
- * structures below). -DOLD_DRIVER leaves out what drivers before 510 lack. It also keeps account: calls by name, what
+ * structures below); without that, FAKE_NVML_GPUS of them that draw 350 W. -DOLD_DRIVER leaves out what drivers before 510 lack. It also keeps account: calls by name, what
  * is held (users, event sets, GPM samples), and uses that a real driver would not forgive.
  */
 #include <fcntl.h>
@@ -134,13 +134,24 @@ static int find(const void *handle, int *gpu, int *slot) {
 
 /* -- the library and its devices ---------------------------------------------------------------------------------- */
 
+static world_t *open_world(const char *path) {
+    if (path) {
+        int file = open(path, O_RDWR);
+        world_t *found = mmap(NULL, sizeof *found, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        close(file);
+        return found;
+    }
+    world_t *made = calloc(1, sizeof *made);
+    made->count = atoi(getenv("FAKE_NVML_GPUS"));
+    for (unsigned i = 0; i < made->count; i++)
+        made->gpus[i] = (gpu_t){.meters_energy = 1, .gpm = 1, .watts = 350, .since = now(), .tick = 0.1};
+    return made;
+}
+
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
-    if (!world) {
-        int file = open(getenv("FAKE_NVML"), O_RDWR);
-        world = mmap(NULL, sizeof *world, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-        close(file);
-    }
+    if (!world)
+        world = open_world(getenv("FAKE_NVML"));
     int users = world->users;
     world->users = 1; /* so that enter() lets it pass */
     int code = enter(__func__, -1);

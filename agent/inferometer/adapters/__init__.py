@@ -1,4 +1,4 @@
-"""Adapters: one YAML file per engine says what its metrics mean; ``Translator`` applies it to pages.
+"""Adapters: a YAML file per engine says what its metrics and spans mean; Translator and SpanReader apply it.
 
 ``Devices`` does the same for pages that tell of GPUs, as ``dcgm`` says.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from inferometer.adapters.device_language import DeviceAdapter, load_devices
 from inferometer.adapters.devices import Devices
 from inferometer.adapters.language import Adapter, load
+from inferometer.adapters.spans import SpanReader
 from inferometer.adapters.tenants import Tenants
 from inferometer.adapters.translate import Translator, matches, recognised
 
@@ -19,6 +20,7 @@ __all__ = [
     "Adapter",
     "DeviceAdapter",
     "Devices",
+    "SpanReader",
     "Tenants",
     "Translator",
     "builtin",

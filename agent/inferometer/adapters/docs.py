@@ -17,6 +17,7 @@ _PREFACE = """\
 
 What each engine's metrics page has, under which names, and what its absence costs. Names are tried from left to right,
 and the first that the page has is read. `inferometer explain URL` says the same about a page of yours.
+*Traces* is what makes the engine export a span per request to the agent (key `otlp`).
 A server that is not here takes one file: [adapters.md](adapters.md).
 
 ## Overview
@@ -70,6 +71,7 @@ def _section(adapter: Adapter) -> Iterator[str]:
             ("Switch", endpoint.enabled_by),
             ("Mind", endpoint.warning),
             ("Yields to", ", ".join(adapter.detect.yields_to)),
+            ("Traces", adapter.traces.enabled_by if adapter.traces is not None else ""),
             ("Bucket edges", ", ".join(f"`{flag}` ({name})" for name, flag in adapter.bucket_flags.items())),
         )
         if text

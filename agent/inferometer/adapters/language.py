@@ -9,6 +9,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from inferometer.adapters.traces import NUMBERS, Traces
 from inferometer.errors import AdapterError
 from inferometer.model import Series, Traits
 
@@ -127,7 +128,7 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
     ``own``: the prefixes of the families that move only while the engine works. ``model``: the labels that may name
     the model. ``pulse``: series that are no signal and move while the engine works. ``tenants``: labels that may say
     who asked. ``notes``: by signal, why it is missing, what it costs, how to switch it on. ``bucket_flags``: by
-    histogram, the engine's own flag that sets its edges.
+    histogram, the engine's own flag that sets its edges. ``traces``: its spans, where it has any of requests.
     """
 
     engine: str
@@ -146,6 +147,7 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
     tenants: tuple[str, ...] = ()
     process_start: str = "process_start_time_seconds"
     created: tuple[str, ...] = ()
+    traces: Traces | None = None
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -175,6 +177,9 @@ def load(path: Path) -> Adapter:
         for signal in getattr(adapter, table):
             if signal not in known:
                 raise AdapterError(f"{path}: {table}.{signal}: no such signal; known are {', '.join(known)}")
+    for meaning in adapter.traces.numbers if adapter.traces is not None else ():
+        if meaning not in NUMBERS:
+            raise AdapterError(f"{path}: traces.numbers.{meaning}: no such number; known are {', '.join(NUMBERS)}")
     for signal in adapter.notes:
         if signal not in SIGNALS:
             raise AdapterError(f"{path}: notes.{signal}: no such signal; known are {', '.join(SIGNALS)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,17 +13,21 @@ import msgspec
 
 from inferometer import economics, pipeline
 from inferometer.app.clock import Clock
+from inferometer.app.feeds import Feeds
 from inferometer.app.inventory import Inventory
 from inferometer.app.lag import LoopLag
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
+from inferometer.app.receivers import Receivers
+from inferometer.app.spans import Spans
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
+from inferometer.exposition.feed import Feed
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, Entry, Interval, Signal, Snapshot, SourceView
+from inferometer.model import Account, Batch, Entry, Export, Interval, Signal, Snapshot, SourceView
 from inferometer.sources.nvml import Nvml, NvmlSource
 from inferometer.sources.scrape import open_session
 
@@ -39,6 +44,7 @@ class Agent:
     def __init__(
         self, load: Callable[[], Config], environ: Mapping[str, str], nvml_library: object | None = None
     ) -> None:
+        self.feed = Feed()
         self._load, self._environ = load, environ
         self._config = load()
         self._clock = Clock()
@@ -52,28 +58,36 @@ class Agent:
         self._restore()
         self._policies = dict(self._plan.policies)
         self._inventory = Inventory(self._plan, environ, self._share_out)
+        self._feeds = Feeds(time.time, self._reprice)
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
             self._nvml = NvmlSource(Nvml(self._clock.at, nvml_library))
-        self._readers = Readers(self._clock, self._nvml, environ)
-        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself)
+        self._spans = Spans(self._ledger.spans.take)
+        self._readers = Readers(self._clock, self._nvml, self._spans, environ)
+        self._receivers = Receivers(self._config.otlp, self._spans, self._readers, self._clock)
+        self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._hints)
+        self._publisher.prices = self._feeds.prices
 
     async def run(self, stop: asyncio.Event, started: Callable[[str], None] = lambda _: None) -> None:
         """Measure until ``stop`` is set, then commit what has been read. ``started`` gets the base URL."""
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._ledger.close)
-            self._readers.session = await stack.enter_async_context(open_session())
+            self._readers.session = self._feeds.session = await stack.enter_async_context(open_session())
+            stack.push_async_callback(self._feeds.close)
             address = await self._serve(stack)
             self._log_start(address)
             await self._first_look_at_gpus()
+            await self._feeds.follow(self._config)
             self._follow(self._plan)
+            await self._receivers.start(stack)
             async with asyncio.TaskGroup() as tasks:
                 lag = tasks.create_task(self._lag.watch())
                 tasks.create_task(self._stream())
                 started(address)
                 await stop.wait()
                 lag.cancel()
+                self._receivers.close()
                 await self._readers.stop()
             _log.info("stopped")
 
@@ -120,8 +134,10 @@ class Agent:
             settings = self._load()
             _check_fixed(self._config, settings)
             _check_cluster(settings, self._environ)
-            self._follow(self._inventory.reload(settings))
+            await self._feeds.follow(settings)
+            self._follow(self._inventory.reload(self._feeds.quoted(settings)))
         except InferometerError as error:
+            await self._feeds.follow(self._config)
             self._reload_ok = False
             _log.error("the configuration is bad; the running one stays", extra={"error": str(error)})
             return False, str(error)
@@ -152,9 +168,14 @@ class Agent:
     def _settle(self, interval: Interval) -> Entry:
         return economics.settle(interval, self._policies[interval.workload])
 
-    def _publish(self, batch: Batch, entries: list[Entry]) -> None:
+    def _publish(self, batch: Batch, entries: list[Entry], committed: bool) -> None:  # noqa: FBT001  as the pipeline has it
         self._publisher(batch, entries)
+        if self._publisher.snapshot is not None:
+            self.feed.publish(self._publisher.snapshot)
         self._published_at = self._clock.at()
+        for sample in batch.samples:
+            if isinstance(sample, Export):
+                sample.answer(committed)
 
     def _follow(self, new: Plan) -> None:
         self._plan, self._config = new, new.config
@@ -171,6 +192,14 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                     self._see([await self._nvml.read()])
+
+    def _reprice(self) -> None:
+        """A price has changed; what is not settled yet is settled at the new one."""
+        self._share_out(self._inventory.reprice(self._feeds.quoted(self._inventory.settings)))
+        self._config = self._plan.config
+
+    def _hints(self) -> tuple[str, ...]:
+        return (*self._spans.hints(), *self._feeds.hints())
 
     def _share_out(self, new: Plan) -> None:
         """Who holds what, or which pods serve, has changed; all else stays."""
@@ -193,14 +222,15 @@ class Agent:
 
     def _sources(self) -> tuple[SourceView, ...]:
         """What is read, and the ledger that it goes to: a disk that refuses shows beside a server that does."""
-        views = self._readers.stats.views()
+        views = (*self._readers.stats.views(), *self._feeds.views())
         if self._config.storage.path is None:
             return views
         ledger, errors = self._ledger, {"write": self._ledger.failures} if self._ledger.failures else {}
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        return {
+        spans = self._spans.values() if self._config.otlp is not None else {}
+        return spans | {
             ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
             ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
         }
@@ -217,6 +247,7 @@ def _check_fixed(running: Config, wanted: Config) -> None:
         "currency": (running.currency, wanted.currency),
         "storage.path": (running.storage.path, wanted.storage.path),
         "web.listen_address": (running.web.listen_address, wanted.web.listen_address),
+        "otlp": (_otlp(running), _otlp(wanted)),
         "gpu.sources": (", ".join(running.gpu.sources), ", ".join(wanted.gpu.sources)),
     }
     faults = [f"{key}: stays {was} while the agent runs; restart it" for key, (was, new) in fixed.items() if was != new]
@@ -230,3 +261,7 @@ def _check_cluster(settings: Config, environ: Mapping[str, str]) -> None:
         from inferometer.app.cluster import cluster_of  # noqa: PLC0415 - only those who look for pods carry it
 
         cluster_of(settings.kubernetes, environ)
+
+
+def _otlp(settings: Config) -> str:
+    return f"http {settings.otlp.http}, grpc {settings.otlp.grpc or 'off'}" if settings.otlp is not None else "off"

@@ -10,13 +10,15 @@ def hints(workload: Workload, held: float) -> list[str]:
     name, found = workload.name, []
     if workload.price is None:
         found.append("no price configured, so no cost: add --price.gpu-hour 2.50 or prices.default")
+        if workload.budget is not None:
+            found.append("a budget needs a price to know what is spent: add --price.gpu-hour 2.50 or prices.default")
     given = sum(engine.gpus or 0 for engine in workload.engines)
     if held == 0 and workload.gpus != "none" and not given:
         found.append("no GPU found, so no GPU time and no cost: add --gpus N to count N GPUs as held")
     told = given > 0 and all(engine.gpus for engine in workload.engines)
     if told and isinstance(workload.gpus, int) and given != workload.gpus:
         found.append(f"its engines hold {given} GPUs, its key gpus says {workload.gpus}: the engines' are charged")
-    if not workload.slo.thresholds:
+    if not workload.slo.thresholds and not workload.slo.models:
         found.append("no SLO configured, so no goodput: add --slo.ttft 500ms --slo.tpot 50ms --slo.e2e 10s")
     return [f"{name}: {hint}" for hint in [*found, *_roles(workload)]]
 
@@ -36,12 +38,13 @@ def _roles(workload: Workload) -> list[str]:
     return found
 
 
-def not_yet(settings: Config) -> list[str]:
-    """Keys that are valid and that this version does not act on: silence would look like a zero."""
-    workloads = settings.workloads
-    ignored = {
-        "otlp": settings.otlp is not None,
-        "workloads[].budget": any(workload.budget for workload in workloads),
-        "workloads[].training.over_tokens": any(w.training and w.training.over_tokens for w in workloads),
-    }
-    return [f"{key}: this version does not act on it yet" for key, there in ignored.items() if there]
+def spans(settings: Config) -> list[str]:
+    """Engines whose spans cannot be told apart."""
+    engines = [engine for workload in settings.workloads for engine in workload.engines if engine.role != "frontend"]
+    if settings.otlp is None or len(engines) <= 1 or any(engine.spans for engine in engines):
+        return []
+    if len(settings.workloads) > 1:
+        return [
+            "otlp: no engine says which spans are its own, so none is counted: add spans: {service.name: …} to each"
+        ]
+    return ["otlp: the spans of several engines count as the first one's: add spans: {service.name: …} to each"]

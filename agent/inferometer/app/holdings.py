@@ -9,7 +9,7 @@ from msgspec import Struct
 from inferometer.config import Config, Workload
 from inferometer.economics.attribution import fractions, mig_weight
 from inferometer.interval import Hold
-from inferometer.model import Gpu, Holdings, Pod
+from inferometer.model import Gpu, Holdings, Instance, Pod
 
 UNATTRIBUTED = "(unattributed)"
 _ROUNDING = 1e-9
@@ -110,19 +110,26 @@ def _is_sidecar(environ: Mapping[str, str]) -> bool:
 def _by_pods(workload: Workload, gpu: Gpu, pods: set[str], kubelet: Holdings | None) -> Iterable[Claim]:
     """What labels or the kubelet say; a GPU that several pods share is divided by their number (formulas §2)."""
     for instance in gpu.instances:
-        holders = _holders(instance.pods, kubelet, instance.uuid, f"nvidia{gpu.index}/gi{instance.gi}")
+        holders = _holders(instance.pods, kubelet, *_names(gpu, instance))
         if holders & pods:
             share = len(holders & pods) / len(holders) * workload.share
             yield Claim(workload.name, gpu.uuid, instance.uuid, share, "mig")
-    holders = _holders(gpu.pods, kubelet, gpu.uuid, f"nvidia{gpu.index}") if not gpu.instances else set()
+    holders = _holders(gpu.pods, kubelet, *_names(gpu, None)) if not gpu.instances else set()
     if holders & pods:
         replicas = max(len(holders), kubelet.replicas.get(gpu.uuid, 1) if kubelet is not None else 1)
         share = len(holders & pods) / replicas * workload.share
         yield Claim(workload.name, gpu.uuid, "", share, "exclusive" if replicas == 1 and share == 1 else "replica")
 
 
+def _names(gpu: Gpu, instance: Instance | None) -> tuple[str, ...]:
+    """What the kubelet may call a device: its UUID, as old drivers name instances, on GKE, and in claims (DRA)."""
+    if instance is None:
+        return gpu.uuid, f"nvidia{gpu.index}", f"gpu-{gpu.index}"
+    return instance.uuid, f"MIG-{gpu.uuid}/{instance.gi}/0", f"nvidia{gpu.index}/gi{instance.gi}"
+
+
 def _holders(labelled: Iterable[Pod], kubelet: Holdings | None, *names: str) -> set[str]:
-    """The pods of a device by its labels and by the kubelet, which knows it by one of these names (the last: GKE)."""
+    """The pods of a device by its labels and by the kubelet, which knows it by one of these names."""
     told = [pod for name in names for pod in kubelet.pods.get(name, ())] if kubelet is not None else []
     return {f"{pod.namespace}/{pod.name}" for pod in (*labelled, *told)}
 

@@ -17,12 +17,15 @@ _log = logging.getLogger(__name__)
 
 
 class Inventory:
-    """Keeps a plan true. ``changed`` gets every new one that readings bring about; ``environ`` tells where we run."""
+    """Keeps a plan true. ``changed`` gets every new one that readings bring about; ``environ`` tells where we run.
+
+    ``settings``: the configuration without what was found.
+    """
 
     def __init__(self, first: Plan, environ: Mapping[str, str], changed: Callable[[Plan], None]) -> None:
         self.plan = first
         self.gpus: tuple[Gpu, ...] = ()
-        self._settings = first.config
+        self.settings = first.config
         self._fleet = Fleet(first.config.gpu.sources)
         self._discovery = Discovery()
         self._environ, self._changed = environ, changed
@@ -51,11 +54,18 @@ class Inventory:
         """Another configuration for the same hardware; ConfigError or AdapterError where it cannot be used."""
         joined = self._discovery.joined(settings)
         self.plan = self._plan(joined)
-        self._settings = settings
+        self.settings = settings
+        return self.plan
+
+    def reprice(self, settings: Config) -> Plan:
+        """The same configuration at other prices."""
+        joined = self._discovery.joined(settings)
+        self.plan = self._plan(joined, _known(joined, self.plan.adapters))
+        self.settings = settings
         return self.plan
 
     def _lay(self) -> None:
-        before, joined = self.plan, self._discovery.joined(self._settings)
+        before, joined = self.plan, self._discovery.joined(self.settings)
         self.plan = self._plan(joined, _known(joined, before.adapters))
         for hint in self.plan.hints:
             if hint not in before.hints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from inferometer import config
 from inferometer.adapters import Adapter, Tenants
 from inferometer.app.engines import candidates
-from inferometer.app.hints import hints, not_yet
+from inferometer.app.hints import hints, spans
 from inferometer.app.holdings import UNATTRIBUTED, Ownership, ownership
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
@@ -78,7 +78,7 @@ def plan(  # noqa: PLR0913, PLR0917 - all that a plan follows from
         hints=(
             *(hint for workload in settings.workloads for hint in hints(workload, owned.charged[workload.name])),
             *owned.faults,
-            *not_yet(settings),
+            *spans(settings),
         ),
     )
 
@@ -131,14 +131,15 @@ def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:
 
 def _policy(settings: Config, workload: Workload) -> Policy:
     weights = settings.tokens.weights
-    thresholds = workload.slo.thresholds
+    thresholds, models = workload.slo.thresholds, config.slos.by_model(workload.slo)
     return Policy(
         workload=workload.name,
         price=config.costs.workload_price(settings, workload),
         **_grid(settings),
         training=config.costs.training(workload.training),
         rates=(workload.rates.prefill, workload.rates.decode) if workload.rates is not None else None,
-        slo=Slo(thresholds, workload.slo.objective) if thresholds else None,
+        slo=Slo(thresholds, workload.slo.objective, models) if thresholds or any(models.values()) else None,
+        budget=config.costs.budget(workload.budget),
         weights={
             "input_uncached": weights.input_uncached,
             "input_cached": weights.input_cached,
@@ -147,7 +148,13 @@ def _policy(settings: Config, workload: Workload) -> Policy:
     )
 
 
-def _watch(workload: Workload, targets: Mapping[str, Target], owned: Ownership, since: Mapping[str, float]) -> Watch:
+def _watch(
+    workload: Workload,
+    targets: Mapping[str, Target],
+    owned: Ownership,
+    since: Mapping[str, float],
+    traced: frozenset[str],
+) -> Watch:
     held, holds = owned.charged[workload.name], owned.holds[workload.name]
     given = sum(engine.gpus or 0 for engine in workload.engines) * workload.share
     workers = [engine for engine in workload.engines if engine.role != "frontend"]
@@ -160,17 +167,36 @@ def _watch(workload: Workload, targets: Mapping[str, Target], owned: Ownership, 
             source=public_url(targets[label(engine)].url.removeprefix(_RECORDING)),
             role=engine.role,
             since=since.get(label(engine)),
+            traced=engine.url in traced,
         )
         for engine in workload.engines
     )
-    return Watch(workload.name, members, gpus=held, holds=holds)
+    limits = {"": workload.slo.thresholds, **config.slos.by_model(workload.slo)}
+    return Watch(workload.name, members, gpus=held, holds=holds, limits=limits)
+
+
+def _traced(settings: Config) -> frozenset[str]:
+    """The engines that spans may come from: those that say which are theirs, else the one that counts requests."""
+    if settings.otlp is None:
+        return frozenset()
+    engines = [engine for workload in settings.workloads for engine in workload.engines]
+    keyed = [engine for engine in engines if engine.spans]
+    if not keyed and len(settings.workloads) == 1 and engines:
+        keyed = [counting(engines)]
+    return frozenset(engine.url for engine in keyed)
+
+
+def counting(engines: Sequence[Engine]) -> Engine:
+    """The engine whose page counts the requests of its workload: the frontend, else the first that is no prefill."""
+    order = {"frontend": 0, "both": 1, "decode": 1, "prefill": 2}
+    return min(engines, key=lambda engine: order[engine.role])
 
 
 def _watches(
     settings: Config, targets: Mapping[str, Target], owned: Ownership, since: Mapping[str, float]
 ) -> tuple[Watch, ...]:
     """Every workload's, and one for what nobody holds."""
-    watches = [_watch(w, targets, owned, since) for w in settings.workloads]
+    watches = [_watch(w, targets, owned, since, _traced(settings)) for w in settings.workloads]
     if UNATTRIBUTED in owned.holds:
         watches.append(Watch(UNATTRIBUTED, (), owned.charged[UNATTRIBUTED], owned.holds[UNATTRIBUTED]))
     return tuple(watches)

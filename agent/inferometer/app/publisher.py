@@ -7,13 +7,15 @@ from typing import TypeVar
 
 from inferometer import __version__
 from inferometer.app.holdings import UNATTRIBUTED
+from inferometer.app.periods import Periods
 from inferometer.app.plan import Plan
+from inferometer.config import Config
 from inferometer.economics import Windows, ratios
 from inferometer.economics.goodput import bucket_gap
 from inferometer.economics.prices import hourly
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Account, Batch, EngineView, Entry, Gpu, Snapshot, SourceView
+from inferometer.model import Account, Batch, EngineView, Entry, Exemplar, Gpu, PriceView, Snapshot, SourceView
 
 _EVERY_WORKLOAD_HAS = "inferometer_unaccounted_gpu_seconds_total"
 _SHOWN_AFTER_LEAVING_SECONDS = 3600.0
@@ -21,7 +23,10 @@ _Value = TypeVar("_Value")
 
 
 class Publisher:
-    """Composes snapshots. ``sources``: how the sources are doing; ``agent``: gauges about the agent itself."""
+    """Composes snapshots. ``sources``: how the sources are doing; ``agent``: values about the agent itself.
+
+    ``hints``: what is missing by what was seen, beside what the plan knows to be missing.
+    """
 
     def __init__(
         self,
@@ -29,25 +34,32 @@ class Publisher:
         ledger: Ledger,
         sources: Callable[[], tuple[SourceView, ...]] = tuple,
         agent: Callable[[], dict[Account, float]] = dict,
+        hints: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.snapshot: Snapshot | None = None
         self.gpus: tuple[Gpu, ...] = ()
         self.plan: Plan | None = None
+        self.prices: Callable[[Config, float], tuple[PriceView, ...]] = lambda _settings, _wall: ()
         self._meter, self._ledger = meter, ledger
-        self._sources, self._agent = sources, agent
+        self._sources, self._agent, self._hints = sources, agent, hints
         self._windows = Windows(())
+        self._periods = Periods(ledger)
+        self._exemplars: dict[Account, dict[int, Exemplar]] = {}
         self._left: dict[str, float] = {}
 
     def follow(self, plan: Plan) -> None:
         """Publish what this plan says from now on."""
         if plan.config.windows != self._windows.windows:
             self._windows = Windows(plan.config.windows)
+        self._periods.follow(plan)
         self.plan = plan
 
     def __call__(self, batch: Batch, entries: Sequence[Entry]) -> None:
         """Take the entries of a batch and publish."""
         self._windows.post(entries)
         self._windows.keep()
+        self._periods.post(batch.wall, entries)
+        self._keep_exemplars(entries)
         state, views = self._ledger.state, self._meter.views()
         gone = self._gone(batch.at)
         self.snapshot = Snapshot(
@@ -55,13 +67,25 @@ class Publisher:
             totals=_without(state.totals, gone),
             created=dict(state.created),
             histograms=_without(state.histograms, gone),
+            exemplars=dict(self._exemplars),
             values=self._values(batch.wall, views),
             engines=views,
             gpus=self.gpus,
             sources=self._sources(),
-            hints=self.plan.hints if self.plan else (),
+            hints=(*(self.plan.hints if self.plan else ()), *self._hints()),
+            prices=self.prices(self.plan.config, batch.wall) if self.plan else (),
             currency=self.plan.config.currency if self.plan else "USD",
         )
+
+    def _keep_exemplars(self, entries: Sequence[Entry]) -> None:
+        """The newest exemplar of each bucket; those of buckets that are laid out anew go with the old layout."""
+        for entry in entries:
+            for account, shown in entry.exemplars.items():
+                have = self._ledger.state.histograms.get(account)
+                if have is not None and have.edges == entry.histograms[account].edges:
+                    self._exemplars[account] = {**self._exemplars.get(account, {}), **shown}
+                else:
+                    self._exemplars[account] = shown
 
     def _gone(self, at: float) -> set[str]:
         """Workloads that have been neither configured nor discovered for an hour: the ledger keeps what they were."""
@@ -74,8 +98,12 @@ class Publisher:
     def _values(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
         values: dict[Account, float] = {("inferometer_build_info", (__version__,)): 1.0}
         values.update(self._agent())
+        rates: dict[str, tuple[float, float]] = {}
         for workload, window, seconds, grown in self._windows.changes():
-            values.update(ratios(workload, window, seconds, grown))
+            values.update(ratios(workload, window, seconds, grown, self._objective(workload)))
+            money = sum(amount for (name, _), amount in grown.items() if name == "inferometer_cost_total")
+            rates[workload] = max(rates.get(workload, (0.0, 0.0)), (window, money / seconds))
+        values.update(self._periods.values(wall, {workload: rate for workload, (_, rate) in rates.items()}))
         for workload, settled_until in self._meter.settled_until().items():
             values["inferometer_settled_until_timestamp_seconds", (workload,)] = settled_until
             since = self._meter.watched_since[workload]
@@ -96,6 +124,10 @@ class Publisher:
         for uuid, watts in self._meter.joules.floors().items():
             values["inferometer_gpu_idle_power_watts", (uuid,)] = watts
         return values
+
+    def _objective(self, workload: str) -> float | None:
+        policy = self.plan.policies.get(workload) if self.plan else None
+        return policy.slo.objective if policy is not None and policy.slo is not None else None
 
     def _policies(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
         """What the owner decided, as gauges, so that a dashboard can draw it beside what happened."""

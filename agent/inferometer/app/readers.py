@@ -13,7 +13,19 @@ import aiohttp
 from inferometer import adapters
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
-from inferometer.model import Batch, EngineSignal, GpuReading, Holdings, HostReading, Page, Pods, Sample, Signal
+from inferometer.app.spans import Spans
+from inferometer.model import (
+    Batch,
+    EngineSignal,
+    Export,
+    GpuReading,
+    Holdings,
+    HostReading,
+    Page,
+    Pods,
+    Sample,
+    Signal,
+)
 from inferometer.sources import SourceStats, poll
 from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.podresources import PodResources
@@ -36,10 +48,12 @@ class Readers:
     ``follow`` may be called again with another plan; ``stop`` ends the stream.
     """
 
-    def __init__(self, clock: Clock, nvml: NvmlSource | None, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, clock: Clock, nvml: NvmlSource | None, spans: Spans, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.session: aiohttp.ClientSession | None = None
         self.stats = SourceStats()
-        self._clock, self._nvml, self._environ = clock, nvml, environ or {}
+        self._clock, self._nvml, self._spans, self._environ = clock, nvml, spans, environ or {}
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self._translators: dict[str, adapters.Translator] = {}
         self._devices = adapters.Devices(adapters.dcgm())
@@ -70,9 +84,14 @@ class Readers:
         targets = [*plan.targets.values(), *([plan.exporter] if plan.exporter is not None else ())]
         self.stats.urls.update({target.name: target.url for target in targets})
         self._keep_translators(plan)
+        self._spans.follow(plan)
         for key, run in runs.items():
             if key not in self._tasks:
                 self._tasks[key] = asyncio.create_task(run())
+
+    def emit(self, sample: Sample) -> None:
+        """Take what a receiver was sent; the receiver sees to it that this is not too much."""
+        self._queue.put_nowait(sample)
 
     async def stop(self) -> None:
         """End the stream after what has been read already."""
@@ -105,6 +124,9 @@ class Readers:
                 reading = self._devices(sample)
                 self.stats.seen(reading, batch.wall)
                 signals.append(reading)
+            elif isinstance(sample, Export):
+                self.stats.seen(sample, batch.wall)
+                signals += self._spans.signals(sample, batch.wall)
             elif isinstance(sample, Page) and sample.source in self._translators:
                 signals.append(self._translated(sample, batch.wall))
         return signals

@@ -8,14 +8,16 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from inferometer import adapters, economics, pipeline
+from inferometer.app.feeds import read_once
 from inferometer.app.inventory import Inventory
 from inferometer.app.plan import Plan, plan
 from inferometer.app.publisher import Publisher
+from inferometer.app.spans import Spans
 from inferometer.config import Config
-from inferometer.errors import ConfigError, RecordingError
+from inferometer.errors import ConfigError, RecordingError, SourceError
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
-from inferometer.model import Batch, Entry, GpuReading, Interval, Page, Sample, Signal, Snapshot
+from inferometer.model import Batch, Entry, Export, GpuReading, Interval, Page, Sample, Signal, Snapshot
 from inferometer.sources import recording
 from inferometer.sources.page import PageParser
 from inferometer.sources.scrape import Target
@@ -31,23 +33,28 @@ async def replay(
 ) -> Snapshot:
     """Settle a recording through its last row and return the final snapshot; ``each`` sees every one.
 
-    Raises ConfigError where the configuration names an engine that the recording does not have.
+    Raises ConfigError where the configuration names an engine that the recording does not have, or a price that
+    cannot be read.
     """
+    settings = await read_once(settings)
     layout = plan(settings, (), environ)
     _check_engines(layout, folder)
     meter = Meter((), settings.interval)
     ledger = Ledger(None, settings.currency, wall=lambda: rows.at)
-    publisher = Publisher(meter, ledger)
+    spans = Spans(ledger.spans.take)
+    counted = spans.values if settings.otlp is not None else dict
+    publisher = Publisher(meter, ledger, agent=counted, hints=spans.hints)
     policies = dict(layout.policies)
 
     def follow(new: Plan) -> None:
         policies.update(new.policies)
         meter.watch(new.watches, settings.interval, new.assumed)
+        spans.follow(new)
         publisher.follow(new)
 
     follow(layout)
     inventory = Inventory(layout, environ, follow)
-    rows = _Rows(folder, layout)
+    rows = _Rows(folder, layout, spans)
 
     def translate(batch: Batch) -> list[Signal]:
         signals = rows.translate(batch)
@@ -55,7 +62,7 @@ async def replay(
         publisher.gpus = inventory.gpus
         return signals
 
-    def publish(batch: Batch, entries: list[Entry]) -> None:
+    def publish(batch: Batch, entries: list[Entry], _: bool = True) -> None:  # noqa: FBT001, FBT002  as the pipeline has it
         publisher(batch, entries)
         if publisher.snapshot is not None:
             each(publisher.snapshot)
@@ -76,9 +83,11 @@ async def replay(
 class _Rows:
     """The rows of a recording as batches; ``at`` is the time of the newest."""
 
-    def __init__(self, folder: Path, layout: Plan) -> None:
+    def __init__(self, folder: Path, layout: Plan, spans: Spans) -> None:
         self.at = 0.0
         self._folder = folder
+        self._spans = spans
+        self._with_spans = layout.config.otlp is not None
         self._parsers = {name: PageParser(adapters.wanted(known)) for name, known in layout.adapters.items()}
         self._translators: dict[str, Callable[[Page], Signal]] = {
             name: adapters.Translator(name, known, layout.tenants.get(name)) for name, known in layout.adapters.items()
@@ -93,11 +102,15 @@ class _Rows:
             yield Batch(self.at, self.at, tuple(self._samples(row)))
 
     def translate(self, batch: Batch) -> list[Signal]:
-        return [
-            self._translators[sample.source](sample) if isinstance(sample, Page) else sample
-            for sample in batch.samples
-            if isinstance(sample, Page | GpuReading)
-        ]
+        signals: list[Signal] = []
+        for sample in batch.samples:
+            if isinstance(sample, Page):
+                signals.append(self._translators[sample.source](sample))
+            elif isinstance(sample, GpuReading):
+                signals.append(sample)
+            elif isinstance(sample, Export):
+                signals += self._spans.signals(sample, batch.wall)
+        return signals
 
     def _add_exporter(self, exporter: Target) -> None:
         """The page of dcgm-exporter, which tells of GPUs."""
@@ -111,6 +124,17 @@ class _Rows:
             yield self._page(row)
         elif row.kind == "nvml" and self._reads_driver:
             yield replace(recording.gpu_reading(row), at=self.at)
+        elif row.kind == "otlp" and self._with_spans and row.status == "200":
+            yield self._export(row)
+
+    def _export(self, row: recording.Row) -> Export:
+        from inferometer.sources.otlp.decode import decode, from_protobuf  # noqa: PLC0415  costs memory
+
+        try:
+            decoded = decode(from_protobuf(row.body), self._spans.reader_for, self.at)
+        except SourceError as error:
+            raise RecordingError(f"{self._folder}: the spans of {row.source} at {row.at}: {error}") from error
+        return Export(row.source, self.at, requests=decoded.requests, outcomes=decoded.outcomes)
 
     def _page(self, row: recording.Row) -> Page:
         if row.status != "200":

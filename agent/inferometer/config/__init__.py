@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from inferometer.config import costs, durations
+from inferometer.config import costs, durations, slos
 from inferometer.config.dump import dump
 from inferometer.config.flags import FLAGS, Flag
 from inferometer.config.load import load
-from inferometer.config.schema import Budget, Config, Engine, Otlp, Price, Slo, Tls, Training, Workload
+from inferometer.config.schema import Budget, Config, Engine, Feed, Otlp, Price, Slo, Tls, Training, Workload
 
 __all__ = [
     "FLAGS",
     "Budget",
     "Config",
     "Engine",
+    "Feed",
     "Flag",
     "Otlp",
     "Price",
@@ -24,4 +25,5 @@ __all__ = [
     "dump",
     "durations",
     "load",
+    "slos",
 ]

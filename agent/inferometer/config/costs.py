@@ -5,10 +5,13 @@ from __future__ import annotations
 from inferometer.config import schema
 from inferometer.config.zones import zone
 from inferometer.economics import prices
+from inferometer.economics.budget import Budget
 
 
-def price(config: schema.Price) -> prices.Price:
-    """Money per GPU and hour: rented steps in their timezone, or an owned server."""
+def price(config: schema.Price) -> prices.Price | None:
+    """Money per GPU and hour: rented steps in their timezone, or an owned server; None before its feed was read."""
+    if config.feed is not None and config.gpu_hour is None:
+        return None
     if config.owned is not None:
         return _owned(config.owned)
     if isinstance(config.gpu_hour, tuple):
@@ -18,7 +21,7 @@ def price(config: schema.Price) -> prices.Price:
 
 
 def workload_price(config: schema.Config, workload: schema.Workload) -> prices.Price | None:
-    """What a workload's GPUs cost; None where it has no price."""
+    """What a workload's GPUs cost; None where it has no price, or none yet."""
     return None if workload.price is None else price(config.prices[workload.price])
 
 
@@ -28,10 +31,15 @@ def electricity(config: schema.Electricity | None) -> prices.Electricity | None:
 
 
 def training(config: schema.Training | None) -> prices.Training | None:
-    """Fine-tuning spread over time; None where there is none or it is spread over tokens."""
-    if config is None or config.over is None:
+    """Fine-tuning spread over time or over tokens; None where there is none."""
+    if config is None:
         return None
-    return prices.Training(config.amount, config.over)
+    return prices.Training(config.amount, config.over or 0.0, config.over_tokens or 0.0)
+
+
+def budget(config: schema.Budget | None) -> Budget | None:
+    """Money per period; None where there is no limit."""
+    return None if config is None else Budget(config.amount, config.period, zone(config.timezone))
 
 
 def _owned(owned: schema.Owned) -> prices.Owned:

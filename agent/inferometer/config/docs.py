@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inferometer.config import durations
@@ -93,9 +93,15 @@ def _inner(kind: Kind) -> Iterator[tuple[str, Table]]:
 
 def _section(path: str, each: Table) -> str:
     title = f"`{path}`" if path else "Top level"
-    choice = f"\n\nExactly one of {' and '.join(f'`{key}`' for key in each.exactly_one)}." if each.exactly_one else ""
+    choice = f"\n\nExactly one of {_listed(each.exactly_one)}." if each.exactly_one else ""
     rows = "\n".join(_line(row) for row in each.rows.values())
     return f"## {title}\n\n{each.meaning}{choice}\n\n| key | type | default | meaning |\n|---|---|---|---|\n{rows}\n\n"
+
+
+def _listed(keys: Sequence[str]) -> str:
+    """`a`, `b` and `c`."""
+    *first, last = (f"`{key}`" for key in keys)
+    return f"{', '.join(first)} and {last}"
 
 
 def _line(row: Row) -> str:

@@ -43,6 +43,8 @@ prices:
       metered: true               # measured electricity comes on top
       software_per_year: {amount: 4500, per: gpu}
       hosting_per_year: 3000
+  listed:
+    from: {csv: vms.csv, accelerator: H100, region: us-east-1}     # a SkyPilot catalog, read again every hour
 
 electricity: {price_per_kwh: 0.12, pue: 1.3}
 carbon: {grams_per_kwh: 400, source: "grid 2023, location based"}

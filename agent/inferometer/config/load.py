@@ -8,12 +8,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from inferometer.config import flags as overlays
-from inferometer.config import reader, rules, tables
+from inferometer.config import reader, rules, slos, tables
 from inferometer.config.faults import Faults
-from inferometer.config.presets import MLPERF_OBJECTIVE, PRESETS
-from inferometer.config.schema import Config, Engine, Slo
+from inferometer.config.schema import Config, Engine, Price
 from inferometer.errors import ConfigError
-from inferometer.model import SLOS
 
 
 def load(path: str | None, flags: Mapping[str, overlays.Given], environ: Mapping[str, str]) -> Config:
@@ -47,21 +45,20 @@ def _resolved(config: Config, faults: Faults, folder: Path) -> Config:
             workload,
             engines=tuple(_with_adapter(engine, folder) for engine in workload.engines),
             price=workload.price or default,
-            slo=_preset(workload.slo, objective=faults.written(("workloads", index, "slo", "objective"))),
+            slo=slos.resolved(workload.slo, objective=faults.written(("workloads", index, "slo", "objective"))),
         )
         for index, workload in enumerate(config.workloads)
     )
-    return replace(config, workloads=workloads, scrape=scrape)
+    prices = {name: _with_catalog(price, folder) for name, price in config.prices.items()}
+    return replace(config, workloads=workloads, scrape=scrape, prices=prices)
+
+
+def _with_catalog(price: Price, folder: Path) -> Price:
+    feed = price.feed
+    if feed is None or feed.csv is None:
+        return price
+    return replace(price, feed=replace(feed, csv=str(folder / feed.csv)))
 
 
 def _with_adapter(engine: Engine, folder: Path) -> Engine:
     return engine if engine.adapter is None else replace(engine, adapter=str(folder / engine.adapter))
-
-
-def _preset(slo: Slo, *, objective: bool) -> Slo:
-    """Limits of the preset where none are written; its objective too, unless one is written."""
-    if slo.preset is None:
-        return slo
-    preset = PRESETS[slo.preset]
-    limits = {name: slo.thresholds.get(name, getattr(preset, name)) for name in SLOS}
-    return replace(slo, **limits, objective=slo.objective if objective else MLPERF_OBJECTIVE)

@@ -62,6 +62,24 @@ def _engine_urls(config: Config, _: Faults) -> Found:
         yield path, f"is an engine of workloads[{first[1]}] already; list each engine once"
 
 
+def _spans(config: Config, _: Faults) -> Found:
+    keys = [
+        (("workloads", i, "engines", j, "spans"), tuple(sorted(engine.spans.items())) or None)
+        for i, workload in _workloads(config)
+        for j, engine in enumerate(workload.engines)
+        if engine is not None and engine.spans is not None
+    ]
+    for path, first in _repeated(keys):
+        where = f"workloads[{first[1]}].engines[{first[3]}]"
+        yield path, f"are those of {where} too; name an attribute in which their resources differ"
+
+
+def _otlp(config: Config, _: Faults) -> Found:
+    otlp = config.otlp
+    if otlp is not None and otlp.http is not None and otlp.http == otlp.grpc and not otlp.http.endswith(":0"):
+        yield ("otlp", "grpc"), f"is the address of otlp.http too ({otlp.http}); HTTP and gRPC need a port each"
+
+
 def _prices_exist(config: Config, faults: Faults) -> Found:
     for i, workload in _workloads(config):
         if workload.price is not None and not faults.written(("prices", workload.price)):
@@ -150,6 +168,24 @@ def _owned(config: Config, faults: Faults) -> Found:
             yield (*path, "residual"), "is more than the server cost; make it at most server"
 
 
+def _feeds(config: Config, faults: Faults) -> Found:
+    for name, price in config.prices.items():
+        feed, path = price.feed, ("prices", name, "from")
+        if feed is None:
+            continue
+        of_catalog = {"accelerator": feed.accelerator is not None, "spot": feed.spot}
+        wrong = {"node": feed.node is not None} if feed.csv is not None else of_catalog
+        for key in [key for key, given in wrong.items() if given]:
+            yield (*path, key), f"is not for {'csv' if feed.csv is not None else 'opencost'}; remove it"
+        if feed.csv is not None and feed.accelerator is None and feed.instance is None:
+            yield path, "does not say which row of the catalog; give accelerator or instance"
+        if feed.csv is not None and config.currency != "USD" and faults.clean(("currency",)):
+            yield (
+                (*path, "csv"),
+                f"is in USD, the currency here is {config.currency}; give gpu_hour in {config.currency}",
+            )
+
+
 def _weights(config: Config, _: Faults) -> Found:
     weights = config.tokens.weights
     if weights.input_uncached == weights.input_cached == weights.output == 0:
@@ -173,6 +209,8 @@ RULES: tuple[Callable[[Config, Faults], Found], ...] = (
     _timeout,
     _workload_names,
     _engine_urls,
+    _spans,
+    _otlp,
     _prices_exist,
     _gpu_lists,
     _gpu_claims,
@@ -180,6 +218,7 @@ RULES: tuple[Callable[[Config, Faults], Found], ...] = (
     _tls_pairs,
     _tariffs,
     _owned,
+    _feeds,
     _weights,
     _gpu_sources,
 )

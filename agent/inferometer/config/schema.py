@@ -71,6 +71,15 @@ class Engine(Struct, frozen=True):
     spans: Annotated[dict[str, str], "Attributes of the OTLP resources that belong to this engine"] = {}
 
 
+class Limits(Struct, frozen=True):
+    """Limits of one model that has its own."""
+
+    ttft: Annotated[Seconds | None, "Limit of the time to first token"] = None
+    tpot: Annotated[Seconds | None, "Limit of the time per output token after the first"] = None
+    e2e: Annotated[Seconds | None, "Limit of the whole request"] = None
+    preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name instead of those of all models"] = None
+
+
 class Slo(Struct, frozen=True):
     """When a request is good: it finished without error and no latency is over its limit (a limit itself is met)."""
 
@@ -81,6 +90,9 @@ class Slo(Struct, frozen=True):
         float, Number(above=0, below=1), "Share of requests that shall be good; with a preset its own (MLPerf: 0.99)"
     ] = 0.95
     preset: Annotated[str | None, Choice(tuple(PRESETS)), "Limits by name; limits written beside it win"] = None
+    models: Annotated[
+        dict[str, Limits], "Models with limits of their own, by served name; what they leave out holds"
+    ] = {}
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -163,16 +175,37 @@ class Owned(Struct, frozen=True):
     other_per_year: Annotated[Amount, "Anything else"] = 0.0
 
 
-class Price(Struct, frozen=True):
+class Feed(Struct, frozen=True):
+    """Where a price is kept. It is read at the start and every `refresh`; the last one is charged while it cannot be.
+
+    What is chosen must lead to one price: several are an error that names them.
+    """
+
+    exactly_one: ClassVar[tuple[str, ...]] = ("csv", "opencost")
+
+    csv: Annotated[FilePath | None, "A SkyPilot catalog: an instance's price over its GPUs, in USD"] = None
+    opencost: Annotated[
+        Annotated[str, Url()] | None, "OpenCost's page with `node_gpu_hourly_cost`, which is per GPU; in its currency"
+    ] = None
+    accelerator: Annotated[str | None, "In a catalog: the AcceleratorName, e.g. H100"] = None
+    instance: Annotated[str | None, "The InstanceType of a catalog, the label `instance_type` of OpenCost"] = None
+    region: Annotated[str | None, "The Region of a catalog, the label `region` of OpenCost"] = None
+    node: Annotated[str | None, "In OpenCost: the label `node`"] = None
+    spot: Annotated[bool, "In a catalog: SpotPrice in place of Price"] = False
+    refresh: Annotated[Seconds, "How often it is read again"] = 3600.0
+
+
+class Price(Struct, frozen=True, rename={"feed": "from"}):
     """What a GPU costs."""
 
-    exactly_one: ClassVar[tuple[str, ...]] = ("gpu_hour", "owned")
+    exactly_one: ClassVar[tuple[str, ...]] = ("gpu_hour", "owned", "from")
 
     gpu_hour: Annotated[
         Amount | tuple[Step, ...] | None, "Rented: money per GPU-hour with power inside, or steps over the day"
     ] = None
     timezone: Annotated[TimeZone, "Where the steps' times of day are meant"] = "UTC"
     owned: Annotated[Owned | None, "Bought: from the server's price and its running costs"] = None
+    feed: Annotated[Feed | None, "Read from where it is kept"] = None
 
 
 class Electricity(Struct, frozen=True):

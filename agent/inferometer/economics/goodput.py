@@ -1,4 +1,4 @@
-"""How many requests were good: bounds from histograms, which know margins but not which request (formulas §7)."""
+"""How many requests were good: bounds from histograms, which know margins only, and exact verdicts of spans."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from inferometer.model import SLOS, Histogram, Stratum
+from inferometer.model import SLOS, Histogram, Stratum, Verdicts
 
 
 class Bounds(Struct, frozen=True):
@@ -22,6 +22,12 @@ class Goodput(Struct, frozen=True):
     judged: float
     good: Bounds
     met: Mapping[str, Bounds]
+
+
+def exact(verdicts: Verdicts) -> Goodput:
+    """What spans said of their own requests; the bounds differ only where they did not tell all (formulas §7.1)."""
+    met = {slo: Bounds(count, verdicts.met_upper[slo]) for slo, count in verdicts.met_lower.items()}
+    return Goodput(verdicts.requests, Bounds(verdicts.good_lower, verdicts.good_upper), met)
 
 
 class _Side(Struct, frozen=True):
@@ -44,8 +50,14 @@ def judge(stratum: Stratum, thresholds: Mapping[str, float]) -> Goodput:
     worst = sum(finished - stratum.failed - bounds.lower for bounds in met.values())
     lower = max(0.0, finished - stratum.failed - worst)
     upper = min([stratum.ok, *(bounds.upper for bounds in met.values())])
-    clipped = {name: Bounds(max(0.0, min(b.lower, b.upper)), b.upper) for name, b in met.items()}
-    return Goodput(stratum.judged, Bounds(min(lower, upper), upper), clipped)
+    clipped = {name: _blurred(stratum, Bounds(max(0.0, min(b.lower, b.upper)), b.upper)) for name, b in met.items()}
+    return Goodput(stratum.judged, _blurred(stratum, Bounds(min(lower, upper), upper)), clipped)
+
+
+def _blurred(stratum: Stratum, bounds: Bounds) -> Bounds:
+    """Each request that may be another one moves both bounds by one."""
+    blur = stratum.blur
+    return Bounds(max(0.0, bounds.lower - blur), min(stratum.finished, bounds.upper + blur)) if blur else bounds
 
 
 def _met(stratum: Stratum, slo: str, threshold: float) -> Bounds:
@@ -65,7 +77,8 @@ def _met(stratum: Stratum, slo: str, threshold: float) -> Bounds:
     may_be_over = side.total - side.surely
     if slo != "tpot" or stratum.single_token_has_tpot:
         may_be_over += unseen
-    is_over = side.total - side.possibly
+    # Observations beyond the finished requests are of requests that spans judged: nobody knows which these are.
+    is_over = max(0.0, side.total - side.possibly - max(0.0, side.total - finished))
     return Bounds(finished - may_be_over - failed, max(0.0, min(stratum.ok, finished - is_over)))
 
 

@@ -51,10 +51,11 @@ class Electricity(Struct, frozen=True):
 
 
 class Training(Struct, frozen=True):
-    """Fine-tuning amortised: ``amount`` spread evenly over ``seconds`` of wall time (formulas §10)."""
+    """Fine-tuning amortised: ``amount`` spread over ``seconds`` of wall time, or over ``tokens`` (formulas §10)."""
 
     amount: float
-    seconds: float
+    seconds: float = 0.0
+    tokens: float = 0.0
 
 
 Price = Rented | Owned
@@ -91,8 +92,10 @@ def energy_cost(joules: float, electricity: Electricity) -> float:
     return joules / JOULES_PER_KWH * electricity.pue * electricity.per_kwh
 
 
-def amortised(training: Training, seconds: float) -> float:
-    """Money of a fine-tuning that falls on a stretch of wall time."""
+def amortised(training: Training, seconds: float, tokens: float = 0.0) -> float:
+    """Money of a fine-tuning that falls on a stretch of wall time, or on tokens."""
+    if training.tokens:
+        return training.amount * tokens / training.tokens
     return training.amount * seconds / training.seconds
 
 

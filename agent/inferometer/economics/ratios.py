@@ -22,13 +22,27 @@ def window_label(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def ratios(workload: str, window: float, seconds: float, grown: Mapping[Account, float]) -> dict[Account, float]:
-    """The gauges of one workload over one window; ``seconds`` of it were seen. No denominator, no sample."""
+def ratios(
+    workload: str, window: float, seconds: float, grown: Mapping[Account, float], objective: float | None = None
+) -> dict[Account, float]:
+    """The gauges of one workload over one window; ``seconds`` of it were seen. No denominator, no sample.
+
+    ``objective``: the share of requests that shall be good, where there is an SLO.
+    """
     change = _Change(workload, window_label(window), seconds, grown)
     found: dict[Account, float] = {}
-    for part in (_cost, _token_prices, _requests, _rates, _goodput, _energy):
+    for part in (_cost, _token_prices, _requests, _rates, _goodput, _traces, _energy):
         found.update(part(change))
+    judged = change.sum("inferometer_slo_requests_total")
+    if objective is not None and judged > 0:
+        bad = judged - change.sum("inferometer_good_requests_upper_total")
+        found[change.account("burn_rate")] = burn_rate(bad, judged, objective)
     return found
+
+
+def burn_rate(bad: float, judged: float, objective: float) -> float:
+    """How many times faster than allowed an error budget is spent (formulas §9)."""
+    return bad / judged / (1 - objective)
 
 
 class _Change:
@@ -111,6 +125,24 @@ def _goodput(change: _Change) -> Iterator[Value]:
         yield change.account(f"goodput_requests_per_second_{side}"), good / change.seconds
         if good > 0 and "inferometer_cost_total" in change.by_name:
             yield change.account(f"cost_per_good_request_{other}"), money / good
+
+
+def _traces(change: _Change) -> Iterator[Value]:
+    """What only exact verdicts give. Money per good token only where no other request can have been good."""
+    judged = change.by_name.get("inferometer_slo_requests_total", {})
+    whole = sum(judged.values())
+    by_trace = [count for (_, method), count in judged.items() if method == "trace"]
+    if whole <= 0 or not by_trace:
+        return
+    yield change.account("trace_coverage_ratio"), sum(by_trace) / whole
+    good, tokens = (change.sum(f"inferometer_{name}_tokens_total") for name in ("good", "slo"))
+    if tokens > 0:
+        yield change.account("good_tokens_ratio"), good / tokens
+    possibly = change.by_name.get("inferometer_good_requests_upper_total", {})
+    others = sum(count for (_, method), count in possibly.items() if method != "trace")
+    price = per_million(change.sum("inferometer_cost_total"), good)
+    if others <= 0 and price is not None and "inferometer_cost_total" in change.by_name:
+        yield change.account("cost_per_million_good_tokens"), price
 
 
 def _energy(change: _Change) -> Iterator[Value]:

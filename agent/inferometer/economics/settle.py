@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from inferometer.economics import energy, goodput, prices
+from inferometer.economics.answers import tallied
+from inferometer.economics.goodput import Bounds, Goodput
 from inferometer.economics.policy import Policy
 from inferometer.economics.split import split, states
-from inferometer.model import OUTCOMES, STATES, TOKEN_TYPES, Account, Entry, Interval, ModelChange, Stratum
+from inferometer.model import OUTCOMES, STATES, TOKEN_TYPES, Account, Entry, Interval, ModelChange, Stratum, Verdicts
 
 _COMPONENTS = ("gpu", "electricity", "software", "hosting", "training", "other")
 
@@ -24,9 +26,12 @@ def settle(interval: Interval, policy: Policy) -> Entry:
     for tenant, tokens in interval.tenants.items():
         for kind, count in tokens.items():
             _post(entry, ("inferometer_tenant_tokens_total", (interval.workload, tenant, kind)), count)
+    for model, tally in interval.tallies.items():
+        tallied(entry, interval, policy, model, tally)
     if policy.slo is not None:
         for model, change in interval.models.items():
-            _goodput(entry, interval.workload, Stratum(model, 0.0, latencies=change.latencies), policy, weight=0.0)
+            nothing = Verdicts() if interval.traced else None
+            _goodput(entry, interval.workload, Stratum(model, 0.0, latencies=change.latencies, spans=nothing), policy)
         for stratum in interval.strata:
             _goodput(entry, interval.workload, stratum, policy)
     _resets(entry, interval)
@@ -53,7 +58,8 @@ def _resets(entry: Entry, interval: Interval) -> None:
 
 def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
     """Post the cost by component and return its sum; None without a price or without any GPU."""
-    if policy.price is None or interval.gpus == 0:
+    tokens = sum(count for change in interval.models.values() for count in change.tokens.values())
+    if policy.price is None or (interval.gpus == 0 and not (tokens and policy.training and policy.training.tokens)):
         return None
     per_gpu = prices.held(policy.price, interval.until, interval.seconds)
     cost = {name: money * interval.gpus for name, money in per_gpu.items()}
@@ -61,7 +67,8 @@ def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
     if metered and policy.electricity is not None:
         cost["electricity"] = prices.energy_cost(interval.joules(estimated=False), policy.electricity)
     if policy.training is not None:
-        cost["training"] = prices.amortised(policy.training, interval.seconds) * interval.part
+        share = 1.0 if policy.training.tokens else interval.part
+        cost["training"] = prices.amortised(policy.training, interval.seconds, tokens) * share
     shares = states(interval)
     for component in _COMPONENTS:
         for state in STATES:
@@ -88,19 +95,33 @@ def _requests_and_tokens(entry: Entry, interval: Interval, model: str, change: M
     _post(entry, ("inferometer_wasted_tokens_total", where), change.wasted)
     if change.reasoning:
         _post(entry, ("inferometer_reasoning_tokens_total", where), change.reasoning)
-    for latency, histogram in change.latencies.items():
+    for latency, histogram in () if interval.exact else change.latencies.items():
         entry.histograms[f"inferometer_{latency}_seconds", where] = histogram
 
 
-def _goodput(entry: Entry, workload: str, stratum: Stratum, policy: Policy, weight: float = 1.0) -> None:
-    """Post a stratum's verdict, or open its accounts (weight 0). An SLO that the engine does not measure has none."""
+def _goodput(entry: Entry, workload: str, stratum: Stratum, policy: Policy) -> None:
+    """Post a stratum's verdicts; an empty one opens its accounts. An SLO that the engine does not measure has none."""
     if policy.slo is None:
         return
-    verdict = goodput.judge(stratum, policy.slo.thresholds)
-    where = (workload, stratum.model)
-    _post(entry, ("inferometer_slo_requests_total", (*where, "histogram")), verdict.judged * weight)
-    _post(entry, ("inferometer_good_requests_lower_total", (*where, "histogram")), verdict.good.lower * weight)
-    _post(entry, ("inferometer_good_requests_upper_total", (*where, "histogram")), verdict.good.upper * weight)
-    for slo, bounds in ((slo, bounds) for slo, bounds in verdict.met.items() if slo in stratum.latencies):
-        _post(entry, ("inferometer_slo_met_requests_lower_total", (*where, slo, "histogram")), bounds.lower * weight)
-        _post(entry, ("inferometer_slo_met_requests_upper_total", (*where, slo, "histogram")), bounds.upper * weight)
+    limits = policy.slo.of(stratum.model)
+    if not limits:
+        return
+    where, verdict = (workload, stratum.model), goodput.judge(stratum, limits)
+    met = {slo: bounds for slo, bounds in verdict.met.items() if slo in stratum.latencies}
+    _verdict(entry, where, "histogram", Goodput(verdict.judged, verdict.good, met))
+    if stratum.spans is not None:
+        told = goodput.exact(stratum.spans)
+        unknown = Bounds(0.0, stratum.spans.ok)  # an SLO that was added since the spans came
+        met = {slo: told.met.get(slo, unknown) for slo in limits}
+        _verdict(entry, where, "trace", Goodput(told.judged, told.good, met))
+        _post(entry, ("inferometer_good_tokens_total", where), stratum.spans.good_tokens)
+        _post(entry, ("inferometer_slo_tokens_total", where), stratum.spans.tokens)
+
+
+def _verdict(entry: Entry, where: tuple[str, str], method: str, verdict: Goodput) -> None:
+    _post(entry, ("inferometer_slo_requests_total", (*where, method)), verdict.judged)
+    _post(entry, ("inferometer_good_requests_lower_total", (*where, method)), verdict.good.lower)
+    _post(entry, ("inferometer_good_requests_upper_total", (*where, method)), verdict.good.upper)
+    for slo, bounds in verdict.met.items():
+        _post(entry, ("inferometer_slo_met_requests_lower_total", (*where, slo, method)), bounds.lower)
+        _post(entry, ("inferometer_slo_met_requests_upper_total", (*where, slo, method)), bounds.upper)

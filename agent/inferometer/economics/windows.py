@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from inferometer.model import Account, Entry, by_workload
+from inferometer.model import LATENCIES, Account, Entry, by_workload
 
+_LATENCIES = {f"inferometer_{latency}_seconds" for latency in LATENCIES}
 _POINTS_PER_WINDOW = 60
 
 Sums = dict[Account, float]
@@ -35,7 +36,10 @@ class Windows:
                 reduced = by_workload(account)
                 if reduced is not None:
                     sums[reduced] = sums.get(reduced, 0.0) + amount
-            for (name, (workload, _, model)), histogram in entry.histograms.items():
+            for (name, labels), histogram in entry.histograms.items():
+                if name not in _LATENCIES:
+                    continue
+                workload, _, model = labels
                 for suffix, amount in (("sum", histogram.sum), ("count", histogram.total)):
                     where = (f"{name}_{suffix}", (workload, model))
                     sums[where] = sums.get(where, 0.0) + amount

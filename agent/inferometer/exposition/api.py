@@ -32,6 +32,7 @@ def snapshot_json(snapshot: Snapshot, *, metrics: bool = True) -> bytes:
         "gpus": snapshot.gpus,
         "sources": snapshot.sources,
         "hints": snapshot.hints,
+        "prices": snapshot.prices,
     }
     if metrics:
         body["metrics"] = _metrics(values, snapshot)

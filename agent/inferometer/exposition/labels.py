@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferometer.exposition.metric import Label
-from inferometer.model import OUTCOMES, SLOS, STATES, TOKEN_TYPES
+from inferometer.model import OUTCOMES, SLOS, SPAN_OUTCOMES, STATES, TOKEN_TYPES
 
 WORKLOAD = Label("workload")
 ENGINE = Label("engine")
@@ -16,6 +16,7 @@ SOURCE = Label("source")
 
 TOKEN_TYPE = Label("type", TOKEN_TYPES)
 COST_TYPE = Label("type", (*TOKEN_TYPES, "idle", "unassigned"))
+REQUEST_TOKENS = Label("type", ("input", "output"))
 OUTCOME = Label("outcome", OUTCOMES)
 STATE = Label("state", STATES)
 COMPONENT = Label("component", ("gpu", "electricity", "software", "hosting", "training", "other"))
@@ -45,4 +46,4 @@ XID = Label("xid")
 DIRECTION = Label("direction", ("rx", "tx"))
 
 REASON = Label("reason", overlapping=True)
-SPAN_OUTCOME = Label("outcome")
+SPAN_OUTCOME = Label("outcome", SPAN_OUTCOMES)

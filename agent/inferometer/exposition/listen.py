@@ -21,13 +21,13 @@ class Listener(NamedTuple):
     close: Callable[[], Awaitable[None]]
 
 
-async def listen(app: web.Application, address: str) -> Listener:
+async def listen(app: web.Application, address: str, setting: str = _FLAG, *, auto_decompress: bool = True) -> Listener:
     """Serve ``app`` on ``:10110`` (every interface), ``127.0.0.1:0`` (any free port) or ``[::1]:9``.
 
-    OSError whose text names the flag: the address cannot be read, resolved or bound.
+    OSError whose text names the ``setting``: the address cannot be read, resolved or bound.
     """
-    bound = _bind(address)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    bound = bind(address, setting)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, auto_decompress=auto_decompress)
     try:
         await runner.setup()
         await web.SockSite(runner, bound).start()
@@ -39,20 +39,21 @@ async def listen(app: web.Application, address: str) -> Listener:
     return Listener(host, port, runner.cleanup)
 
 
-def _bind(address: str) -> socket.socket:
-    host, port = _parsed(address)
+def bind(address: str, setting: str) -> socket.socket:
+    """A socket that listens there; OSError as of ``listen``."""
+    host, port = _parsed(address, setting)
     try:
         return _socket(host, port)
     except OSError as error:
         hint = "; is another agent running?" if error.errno == errno.EADDRINUSE else ""
-        raise OSError(error.errno, f"cannot listen on {address!r} ({_FLAG}): {_reason(error)}{hint}") from error
+        raise OSError(error.errno, f"cannot listen on {address!r} ({setting}): {_reason(error)}{hint}") from error
 
 
-def _parsed(address: str) -> tuple[str, int]:
+def _parsed(address: str, setting: str = _FLAG) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or (":" in host and not bracketed):
-        raise OSError(errno.EINVAL, f"{_FLAG} is {address!r}, want HOST:PORT, :PORT or [IPV6]:PORT")
+        raise OSError(errno.EINVAL, f"{setting} is {address!r}, want HOST:PORT, :PORT or [IPV6]:PORT")
     return host.strip("[]"), int(port)
 
 

@@ -77,7 +77,12 @@ class Renderer:
         for account, histogram in snapshot.histograms.items():
             labels = known.get(account) or add(account)
             if labels and histogram.edges:
-                blocks[account[0]].append(self._series.histogram(account, histogram))
+                exemplars = snapshot.exemplars.get(account) if openmetrics else None
+                blocks[account[0]].append(
+                    self._series.with_exemplars(account, histogram, exemplars)
+                    if exemplars
+                    else self._series.histogram(account, histogram)
+                )
                 if account in created:
                     blocks[account[0]].append(f"{account[0]}_created{labels}{number(created[account])}")
         return blocks

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from inferometer.exposition.catalog import CATALOG, fault, known
 from inferometer.exposition.text import braced, edge, number, pairs
-from inferometer.model import Account, Histogram
+from inferometer.model import Account, Exemplar, Histogram
 
 _log = logging.getLogger(__name__)
 _SPARE = 1024
@@ -69,6 +70,15 @@ class SeriesTexts:
             entry.shown = histogram
             entry.text = entry.template % (*counts, number(histogram.total), number(histogram.sum))
         return entry.text
+
+    def with_exemplars(self, account: Account, histogram: Histogram, exemplars: Mapping[int, Exemplar]) -> str:
+        """The lines of a histogram, those of buckets with an exemplar followed by it (OpenMetrics only)."""
+        lines = self.histogram(account, histogram).split("\n")
+        for bucket, exemplar in exemplars.items():
+            if bucket < len(histogram.edges):
+                labels = pairs([("trace_id", exemplar.trace)])
+                lines[bucket] += f" # {{{labels}}} {number(exemplar.value)} {number(exemplar.at)}"
+        return "\n".join(lines)
 
     def _template(self, account: Account, edges: tuple[float, ...]) -> str:
         name, inner = account[0], self._inner(account).replace("%", "%%")

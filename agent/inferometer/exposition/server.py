@@ -11,6 +11,8 @@ from aiohttp import web
 from inferometer.exposition.accept import takes_gzip, wants_openmetrics
 from inferometer.exposition.api import snapshot_json
 from inferometer.exposition.cache import Cache
+from inferometer.exposition.events import Events
+from inferometer.exposition.feed import Feed
 from inferometer.exposition.listen import Listener, listen
 from inferometer.exposition.prometheus import OPENMETRICS_TYPE, TEXT_TYPE, Renderer
 from inferometer.model import Snapshot
@@ -18,9 +20,12 @@ from inferometer.model import Snapshot
 __all__ = ["Listener", "ServerState", "listen", "make_app"]
 
 _PAGE = Path(__file__).parent / "page"
-_STATIC = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_EXISTS = "/  /metrics  /api/v1/snapshot  /-/healthy  /-/ready  POST /-/reload  POST /-/release"
+_STATIC = {f"/{path.name}": path.name for path in _PAGE.iterdir() if path.suffix in _TYPES} | {"/": "index.html"}
+_EXISTS = (
+    "/  /metrics  /api/v1/snapshot  /api/v1/board  /api/v1/history  /api/v1/events  "
+    "/-/healthy  /-/ready  POST /-/reload  POST /-/release"
+)
 _NO_SNAPSHOT = "There is no snapshot yet: the first readings are still under way. Try again in a moment.\n"
 _LEAST_PATIENCE_SECONDS = 30.0
 _LONGEST_RELEASE_SECONDS = 3600.0
@@ -38,6 +43,10 @@ class ServerState(Protocol):
     @property
     def interval_seconds(self) -> float:
         """The configured interval."""
+
+    @property
+    def feed(self) -> Feed:
+        """What every snapshot is published to."""
 
     def snapshot(self) -> Snapshot | None:
         """The newest snapshot; None before the first."""
@@ -64,9 +73,13 @@ def make_app(state: ServerState) -> web.Application:
     app.on_response_prepare.append(_secure)
     for path, name in _STATIC.items():
         app.router.add_get(path, _static(_PAGE / name))
-    pages, probes = _Pages(state), _Probes(state)
+    pages, live, probes = _Pages(state), _Live(state), _Probes(state)
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/api/v1/snapshot", pages.api)
+    app.router.add_get("/api/v1/board", live.board)
+    app.router.add_get("/api/v1/history", live.history)
+    app.router.add_get("/api/v1/events", live.events.stream)
+    app.on_shutdown.append(live.events.close)
     app.router.add_get("/-/healthy", probes.healthy)
     app.router.add_get("/-/ready", probes.ready)
     app.router.add_post("/-/reload", probes.reload)
@@ -102,6 +115,31 @@ class _Pages:
         make = self._json.compressed if packed else self._json.get
         body = make(snapshot, f"metrics={metrics}", lambda: snapshot_json(snapshot, metrics=metrics))
         return _page(body, "application/json", packed=packed)
+
+
+class _Live:
+    """What people watch: the board, now, pushed, and as it was in the last hour."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self.events = Events(state.feed, self._newest)
+
+    def _newest(self) -> bytes | None:
+        snapshot = self._state.snapshot()
+        return None if snapshot is None else self._state.feed.board(snapshot, self._state.interval_seconds)
+
+    async def board(self, _: web.Request) -> web.Response:
+        body = self._newest()
+        return _unavailable(_NO_SNAPSHOT) if body is None else _page(body, "application/json", packed=False)
+
+    async def history(self, request: web.Request) -> web.Response:
+        """``?since=UNIX`` leaves out the points up to then."""
+        text = request.query.get("since", "0")
+        try:
+            since = float(text)
+        except ValueError:
+            return web.Response(text=f"since={text}: give unix seconds\n", status=400)
+        return _page(self._state.feed.history(since), "application/json", packed=False)
 
 
 class _Probes:

@@ -7,8 +7,9 @@ from msgspec import Struct, field
 from inferometer.interval import strata
 from inferometer.interval.marks import Change, Marks, total
 from inferometer.interval.tenants import tokens_by_tenant
+from inferometer.interval.traced import Traces
 from inferometer.interval.vanished import Vanished
-from inferometer.model import LATENCIES, EngineSignal, ModelChange, Stratum
+from inferometer.model import LATENCIES, EngineSignal, ModelChange, Recent, Stratum
 
 _STALLED_AFTER_SECONDS = 10.0
 _PENDING_CONNECTIONS = 2.0
@@ -60,10 +61,16 @@ class ModelState(Struct):
 
 
 class Reading(Struct):
-    """What one page brought: changes by model, ended strata, restarts, and the state of the time before it."""
+    """What one page brought: changes by model, ended strata, restarts, and the state of the time before it.
+
+    ``over``: those of the strata that ended with their process. ``counts_from``: start, where all that the page shows
+    is new; here, where it is a baseline; '' where it goes on from the last one.
+    """
 
     models: dict[str, ModelChange] = field(default_factory=dict)
     strata: list[Stratum] = field(default_factory=list)
+    over: list[Stratum] = field(default_factory=list)
+    counts_from: str = ""
     resets: int = 0
     phases: tuple[float, float] | None = None
     tenants: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -81,6 +88,8 @@ class EngineState(Struct):
     marks: Marks = field(default_factory=Marks)
     pulse: Pulse = field(default_factory=Pulse)
     models: dict[str, ModelState] = field(default_factory=dict)
+    traces: Traces = field(default_factory=Traces)
+    recent: Recent = field(default_factory=Recent)
 
     def read(self, signal: EngineSignal, watched_since: float) -> Reading:
         """Take a whole page. ``watched_since`` (unix): a process that started later counts from zero."""
@@ -93,9 +102,12 @@ class EngineState(Struct):
             if restarted:
                 self._waste_all(reading)
             if restarted or known:
-                reading.strata += self.end_strata(signal.at)
+                reading.over = self.end_strata(signal.at)
+                reading.strata += reading.over
                 reading.resets = 1
                 self._forget()
+        if self.read_at is None or reading.resets:
+            reading.counts_from = "here" if known else "start"
         reading.stalled = self.pulse.see(signal.at, signal)
         if known:
             self._baseline(signal)
@@ -117,6 +129,7 @@ class EngineState(Struct):
         self.settled_at += seconds
         self.read_at = None if self.read_at is None else self.read_at + seconds
         self.pulse.moved_at += seconds
+        self.traces.shift(seconds)
         for state in self.models.values():
             state.stratum.began += seconds
             for floor in (state.vanished.streaming, state.vanished.known):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct, field
 
+from inferometer.interval import verdicts
 from inferometer.interval.engine import EngineState, Reading
 from inferometer.interval.joules import Assumed, Joules
 from inferometer.interval.rest import rests, working
@@ -23,6 +24,7 @@ from inferometer.model import (
     ModelChange,
     Signal,
     Stratum,
+    Traced,
 )
 
 _HELD_BEYOND_READING_SECONDS = 900.0
@@ -114,6 +116,8 @@ class Meter:
                 self.joules.read_host(signal, self._watches(), resting=all(map(self._rests, self._watches())))
             elif isinstance(signal, EngineSignal) and signal.engine in self._engines:
                 self._add_engine(self._engines[signal.engine], signal)
+            elif isinstance(signal, Traced) and signal.engine in self._engines:
+                self._add_spans(self._engines[signal.engine], signal)
         if self._assumed.host_watts is not None:
             self.joules.tick_host(batch.at, self._assumed.host_watts, self._watches(), self._interval)
 
@@ -129,7 +133,11 @@ class Meter:
             silent = at - since > 2 * self._interval or not engine.watched.engine
             if silent and not engine.away and at > state.settled_at:
                 engine.up, engine.label = False, "unknown"
-                self._done.append(self._silence(engine, at))
+                interval = self._silence(engine, at)
+                self._tell(engine, state, interval)
+                if _judges(engine):
+                    interval.strata = verdicts.late(state, engine.watch, engine.watched, at, self._ahead)
+                self._done.append(interval)
         done, self._done = self._done, []
         return done
 
@@ -139,7 +147,8 @@ class Meter:
         for engine in self._engines.values():
             if engine.state is not None:
                 last = self._close(engine, at, engine.label)
-                last.strata = _judged(engine, engine.state.end_strata(at))
+                last.strata = self._last(engine, engine.state, at)
+                self._tell(engine, engine.state, last)
                 done.append(last)
         return done
 
@@ -160,11 +169,9 @@ class Meter:
         """Requests by workload that wait for their stratum to end."""
         waiting: dict[str, float] = {}
         for engine in self._engines.values():
-            models = engine.state.models.values() if engine.state is not None else ()
             name = engine.watch.workload
-            waiting[name] = waiting.get(name, 0.0) + sum(
-                stratum.judged for stratum in _judged(engine, [model.stratum for model in models])
-            )
+            mine = verdicts.pending(engine.state) if engine.state is not None and _judges(engine) else 0.0
+            waiting[name] = waiting.get(name, 0.0) + mine
         return waiting
 
     def marks(self) -> dict[str, bytes]:
@@ -241,7 +248,8 @@ class Meter:
         """The engine is no longer followed: ``settle`` what it did until now, and remember its counters."""
         if settle and not engine.away:
             last = self._close(engine, self._at, engine.label)
-            last.strata = _judged(engine, state.end_strata(self._at))
+            last.strata = self._last(engine, state, self._at)
+            self._tell(engine, state, last)
             self._done.append(last)
         self._left[name] = msgspec.msgpack.encode(_Mark(self._ahead, state, left=True))
         self._changed.add(name)
@@ -270,14 +278,32 @@ class Meter:
         running = was_running > 0 or state.running > 0
         engine.label = self._label(reading, signal.at - since, running=running)
         interval = self._close(engine, signal.at, engine.label)
-        interval.resets, interval.strata = reading.resets, reading.strata
+        interval.resets = reading.resets
+        if _judges(engine):
+            page = (signal, before, self._ahead)
+            interval.strata = verdicts.ended(state, engine.watch, engine.watched, reading, page)
         interval.models, interval.phases, interval.tenants = reading.models, reading.phases, reading.tenants
+        self._tell(engine, state, interval)
         self._done.append(interval)
 
     def _watched_since(self, engine: _Engine) -> float:
         """Unix time since when tokens of this engine cannot have been anybody else's to count."""
         since, looked = self.watched_since[engine.watch.workload], engine.watched.since
         return since if looked is None else min(since, looked + self._ahead)
+
+    def _add_spans(self, engine: _Engine, traced: Traced) -> None:
+        if engine.state is not None and _judges(engine):
+            arrived = traced.at + self._ahead
+            engine.state.traces.add(traced.requests, arrived, engine.watch.limits_of)
+            self._changed.add(_name(engine.watch, engine.watched))
+
+    def _last(self, engine: _Engine, state: EngineState, at: float) -> list[Stratum]:
+        return verdicts.last(state, engine.watch, engine.watched, at, self._ahead) if _judges(engine) else []
+
+    def _tell(self, engine: _Engine, state: EngineState, interval: Interval) -> None:
+        counters = engine.signal.counters if engine.signal is not None else ()
+        reasoning = any(key.signal == "reasoning_tokens" for key in counters)
+        verdicts.tell(interval, state, engine.watched, page_counts_reasoning=reasoning)
 
     def _label(self, reading: Reading, gap: float, *, running: bool) -> str:
         if gap > 2 * self._interval:
@@ -334,9 +360,9 @@ def _name(watch: Watch, watched: Watched) -> str:
     return watched.engine or f"({watch.workload})"
 
 
-def _judged(engine: _Engine, strata: list[Stratum]) -> list[Stratum]:
-    """The strata, where this engine's page is the one that counts its workload's requests."""
-    return strata if engine.watch.scope(engine.watched).requests else []
+def _judges(engine: _Engine) -> bool:
+    """Whether this engine's page is one that counts its workload's requests."""
+    return engine.watch.scope(engine.watched).requests
 
 
 def _unmoved(model: str, signal: EngineSignal) -> ModelChange:

@@ -13,6 +13,7 @@ class Watched(Struct, frozen=True):
     ``source``: the name under which its page is read, as ``inferometer_source_up`` has it.
     ``role``: both, prefill, decode or frontend: in disaggregated serving several pages show the same tokens.
     ``since``: steady time since when it could not have come unseen; None: since its workload has been watched.
+    ``traced``: spans of its requests may come, so that what its page says of SLOs waits for them.
     """
 
     engine: str
@@ -20,6 +21,7 @@ class Watched(Struct, frozen=True):
     source: str = ""
     role: str = "both"
     since: float | None = None
+    traced: bool = False
 
 
 class Hold(Struct, frozen=True):
@@ -52,12 +54,14 @@ class Watch(Struct, frozen=True):
 
     ``gpus``: what a workload without engines holds.
     ``holds``: the devices whose joules are the workload's.
+    ``limits``: thresholds in seconds by SLO name, by model; '' are those of all other models.
     """
 
     workload: str
     engines: tuple[Watched, ...]
     gpus: float = 0.0
     holds: tuple[Hold, ...] = ()
+    limits: Mapping[str, Mapping[str, float]] = {}
 
     @property
     def members(self) -> tuple[Watched, ...]:
@@ -68,6 +72,10 @@ class Watch(Struct, frozen=True):
         """An engine's share of what the workload holds: by GPUs, evenly where none has any."""
         held = sum(member.gpus for member in self.members)
         return engine.gpus / held if held else 1 / len(self.members)
+
+    def limits_of(self, model: str) -> Mapping[str, float]:
+        """The thresholds of a model's SLOs."""
+        return self.limits.get(model, self.limits.get("", {}))
 
     def scope(self, engine: Watched) -> Scope:
         """What counts on an engine's page, so that every token and request of the workload counts once.

@@ -7,12 +7,14 @@ Units everywhere: seconds, joules, watts, bytes, tokens, money in the ledger's o
 
 from inferometer.model.entries import Entry
 from inferometer.model.gpus import Domain, Gpu, GpuReading, Holdings, HostReading, Instance, Pod
-from inferometer.model.intervals import Energy, Interval, ModelChange, Stratum
+from inferometer.model.intervals import Energy, Interval, ModelChange, Recent, Stratum
 from inferometer.model.pods import Pods, Role, ServingPod
 from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
-from inferometer.model.snapshots import EngineView, Snapshot, SourceView
+from inferometer.model.snapshots import EngineView, PriceView, Snapshot, SourceView
+from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
+from inferometer.model.verdicts import Exemplar, Tally, Verdicts
 from inferometer.model.words import (
     INPUT_CACHED,
     INPUT_UNCACHED,
@@ -36,6 +38,8 @@ __all__ = [
     "OUTPUT",
     "PER_ENGINE",
     "SLOS",
+    "SPAN_MEMORY_SECONDS",
+    "SPAN_OUTCOMES",
     "STATES",
     "TOKEN_TYPES",
     "Account",
@@ -45,6 +49,7 @@ __all__ = [
     "EngineSignal",
     "EngineView",
     "Entry",
+    "Exemplar",
     "Export",
     "Gpu",
     "GpuReading",
@@ -59,6 +64,9 @@ __all__ = [
     "Page",
     "Pod",
     "Pods",
+    "PriceView",
+    "Read",
+    "Recent",
     "Request",
     "Role",
     "Sample",
@@ -67,8 +75,13 @@ __all__ = [
     "Signal",
     "Snapshot",
     "SourceView",
+    "Span",
     "Stratum",
+    "Tally",
     "Traced",
     "Traits",
+    "Value",
+    "Verdicts",
     "by_workload",
+    "is_skewed",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from inferometer.model.signals import Histogram
+from inferometer.model.verdicts import Tally, Verdicts
 
 Energy = dict[tuple[str, str, str], float]
 """Joules by component (gpu, host), state (active, idle, unknown) and method (counter, samples, estimated)."""
@@ -28,6 +29,8 @@ class Stratum(Struct):
     """A stretch over which goodput is bounded (formulas §7.4): what finished in it, what was in flight at its start.
 
     ``carried``: the TTFTs of earlier strata among which those of the requests in flight are; None where unknown.
+    ``spans``: what spans said; their requests are no longer in the rest of the stratum.
+    ``blur``: so many of its requests may be others than those that its counts and latencies are of.
     """
 
     model: str
@@ -40,6 +43,8 @@ class Stratum(Struct):
     vanished: float = 0.0
     latencies: dict[str, Histogram] = field(default_factory=dict)
     single_token_has_tpot: bool = True
+    spans: Verdicts | None = None
+    blur: float = 0.0
 
     @property
     def finished(self) -> float:
@@ -48,8 +53,15 @@ class Stratum(Struct):
 
     @property
     def judged(self) -> float:
-        """The denominator of every SLO ratio."""
+        """The denominator of every SLO ratio, as far as no span judged."""
         return self.finished + self.rejected + self.vanished
+
+
+class Recent(Struct):
+    """Busy seconds and tokens by model and type, each counted less the longer it is ago."""
+
+    seconds: float = 0.0
+    tokens: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Interval(Struct):
@@ -61,6 +73,8 @@ class Interval(Struct):
     ``energy``: of the GPUs and the host; ``metered_gpu_seconds``: the GPU time held that a meter covers.
     ``working``: the share of the GPUs held that worked, where nothing but the GPUs tells; None = not measured.
     ``meter_resets``: energy counters that were reset, by source; posted with any one engine's interval.
+    ``traced``: spans may judge; ``exact``: they came within the hour, so that latencies are those of spans.
+    ``tallies``: what spans that came meanwhile say, by model. ``recent``: the work of about the last ten minutes.
     ``role``: both, prefill, decode or frontend. ``phases``: GPU seconds of prefill and decode that the engine reports.
     """
 
@@ -83,6 +97,10 @@ class Interval(Struct):
     models: dict[str, ModelChange] = field(default_factory=dict)
     tenants: dict[str, dict[str, float]] = field(default_factory=dict)
     strata: list[Stratum] = field(default_factory=list)
+    traced: bool = False
+    exact: bool = False
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    recent: Recent | None = None
 
     def joules(self, *, estimated: bool = True) -> float:
         """Joules of the GPUs and the host; without what is ``estimated``, what their meters counted."""

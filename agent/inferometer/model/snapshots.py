@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from inferometer.model.gpus import Gpu
 from inferometer.model.signals import Histogram
+from inferometer.model.verdicts import Exemplar
 from inferometer.model.words import Account
 
 
@@ -36,6 +37,15 @@ class SourceView(Struct, frozen=True):
     detail: str = ""
 
 
+class PriceView(Struct, frozen=True):
+    """What one price is just now. ``source``: the configuration, or where it was read ``at`` (unix)."""
+
+    name: str
+    source: str
+    gpu_hour: float | None = None
+    at: float | None = None
+
+
 class Snapshot(Struct, frozen=True):
     """All that is exposed, at one instant. ``totals`` and ``histograms`` are committed to the ledger."""
 
@@ -43,9 +53,11 @@ class Snapshot(Struct, frozen=True):
     totals: Mapping[Account, float] = field(default_factory=dict)
     created: Mapping[Account, float] = field(default_factory=dict)
     histograms: Mapping[Account, Histogram] = field(default_factory=dict)
+    exemplars: Mapping[Account, Mapping[int, Exemplar]] = field(default_factory=dict)
     values: Mapping[Account, float] = field(default_factory=dict)
     engines: tuple[EngineView, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     sources: tuple[SourceView, ...] = ()
     hints: tuple[str, ...] = ()
+    prices: tuple[PriceView, ...] = ()
     currency: str = "USD"

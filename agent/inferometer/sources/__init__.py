@@ -17,7 +17,7 @@ from inferometer.model import Sample, SourceView
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-_NORMAL = frozenset({"no_library", "no_driver"})  # a machine without a GPU is nothing to warn about
+_NORMAL = frozenset({"no_library", "no_driver", "released"})  # no GPU, or let go of as asked: nothing to warn about
 
 
 def boottime() -> float:
@@ -78,6 +78,11 @@ class SourceStats:
             source.last_success = wall
         if sample.error != before:
             self._log_change(sample)
+
+    def refused(self, name: str, reason: str) -> None:
+        """Count what a receiver would not take; that a sender errs says nothing about the source."""
+        errors = self._sources.setdefault(name, _Source()).errors
+        errors[reason] = errors.get(reason, 0) + 1
 
     def forget(self, names: Collection[str]) -> None:
         """Drop sources that are no longer configured or discovered."""

@@ -55,8 +55,7 @@ AGENT = Subject(
             (SPAN_OUTCOME,),
             "spans",
             "Trace spans received, by what became of them.",
-            "counted",
-            phase="declared",
+            "counted since the start; accepted and skewed ones are requests, each once",
         ),
         Metric(
             "inferometer_config_last_reload_successful",

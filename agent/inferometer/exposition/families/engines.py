@@ -64,7 +64,7 @@ ENGINES = Subject(
             (WORKLOAD, ENGINE, MODEL),
             "seconds",
             "Time to first token from arrival, queue included.",
-            "the engine's own buckets",
+            "the engine's own buckets; where its spans come, their exact values with the SLO's limit among the edges",
         ),
         Metric(
             "inferometer_tpot_seconds",
@@ -80,7 +80,7 @@ ENGINES = Subject(
             (WORKLOAD, ENGINE, MODEL),
             "seconds",
             "Time of the whole request.",
-            "the engine's own buckets",
+            "the engine's own buckets; where its spans come, their exact values with the SLO's limit among the edges",
         ),
     ),
 )

@@ -52,8 +52,15 @@ _COUNTERS = (
         (WORKLOAD, MODEL),
         "tokens",
         "Output tokens of good requests; exact sources only.",
-        "Σ output tokens over good requests",
-        phase="declared",
+        "Σ output tokens over requests that a trace judged good; moves with those that it judged",
+    ),
+    Metric(
+        "inferometer_slo_tokens_total",
+        COUNTER,
+        (WORKLOAD, MODEL),
+        "tokens",
+        "Output tokens of requests that a trace judged, the denominator of token-weighted goodput.",
+        "Σ output tokens over requests that a trace judged",
     ),
 )
 _GAUGES = (
@@ -126,18 +133,16 @@ _GAUGES = (
         GAUGE,
         (WORKLOAD,),
         "ratio",
-        "Share of the error budget that is left; below 0 when it is overspent.",
-        "1 - (1 - good ÷ judged) ÷ (1 - objective)",
-        phase="declared",
+        "Share of the error budget of the last 30 days that is left at most; below 0 when it is surely overspent.",
+        "1 - (1 - good_requests_upper ÷ slo_requests) ÷ (1 - objective), over 30 days of the ledger's hours",
     ),
     Metric(
         "inferometer_burn_rate",
         GAUGE,
         (WORKLOAD, WINDOW),
         "ratio",
-        "How many times faster than allowed the error budget is being spent.",
-        "(1 - good ÷ judged) ÷ (1 - objective)",
-        phase="declared",
+        "How many times faster than allowed the error budget is surely being spent: only certainly bad requests count.",
+        "(1 - Δ good_requests_upper ÷ Δ slo_requests) ÷ (1 - objective)",
     ),
     Metric(
         "inferometer_trace_coverage_ratio",
@@ -146,7 +151,14 @@ _GAUGES = (
         "ratio",
         "Share of judged requests that a trace judged.",
         "Δ slo_requests{method=trace} ÷ Δ slo_requests",
-        phase="declared",
+    ),
+    Metric(
+        "inferometer_good_tokens_ratio",
+        GAUGE,
+        (WORKLOAD, WINDOW),
+        "ratio",
+        "Token-weighted goodput: share of the output tokens of traced requests that good ones made.",
+        "Δ good_tokens ÷ Δ slo_tokens",
     ),
 )
 

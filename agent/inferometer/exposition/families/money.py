@@ -114,10 +114,9 @@ _RATIOS = (
         GAUGE,
         (WORKLOAD, WINDOW),
         "money/million tokens",
-        "Money per million output tokens of good requests; exact sources only.",
+        "Money per million output tokens of good requests; only where no request without a trace can be good.",
         "10⁶ * Δ cost ÷ Δ good_tokens",
         money=True,
-        phase="declared",
     ),
 )
 _SETTINGS = (
@@ -146,7 +145,6 @@ _SETTINGS = (
         "Budget of the current period.",
         "from the configuration",
         money=True,
-        phase="declared",
     ),
     Metric(
         "inferometer_budget_spent",
@@ -154,9 +152,8 @@ _SETTINGS = (
         (WORKLOAD,),
         "money",
         "Money spent in the current budget period.",
-        "increase of cost since the period began",
+        "Σ cost of the ledger's hours since the period began, restarts included",
         money=True,
-        phase="declared",
     ),
     Metric(
         "inferometer_budget_forecast",
@@ -164,9 +161,8 @@ _SETTINGS = (
         (WORKLOAD,),
         "money",
         "Money that the whole budget period will have cost at the present rate.",
-        "spent + present rate * time left",
+        "spent + rate of the longest window * time left; rolling periods: rate * period",
         money=True,
-        phase="declared",
     ),
     Metric(
         "inferometer_accounting_start_timestamp_seconds",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inferometer.exposition.labels import ENGINE, MODEL, OUTCOME, TENANT, TOKEN_TYPE, WINDOW, WORKLOAD
-from inferometer.exposition.metric import COUNTER, GAUGE, Metric, Subject
+from inferometer.exposition.labels import ENGINE, MODEL, OUTCOME, REQUEST_TOKENS, TENANT, TOKEN_TYPE, WINDOW, WORKLOAD
+from inferometer.exposition.metric import COUNTER, GAUGE, HISTOGRAM, Metric, Subject
 
 WORK = Subject(
     "Tokens and requests",
@@ -48,6 +48,24 @@ WORK = Subject(
             "requests",
             "Requests that ended, by outcome.",
             "increase of the engine's finish counters; vanished = what no outcome counter explains",
+        ),
+        Metric(
+            "inferometer_request_tokens",
+            HISTOGRAM,
+            (WORKLOAD, MODEL, REQUEST_TOKENS),
+            "tokens",
+            "Tokens of one request, from traces.",
+            "one observation of each per span that tells them",
+        ),
+        Metric(
+            "inferometer_request_cost",
+            HISTOGRAM,
+            (WORKLOAD, MODEL),
+            "money/request",
+            "Money that the tokens of one request cost, from traces.",
+            "Σ over types price * tokens; the price is that of about the engine's last ten busy minutes: "
+            "busy GPU time without metered power and training, split like the bill",
+            money=True,
         ),
         Metric(
             "inferometer_tokens_per_second",

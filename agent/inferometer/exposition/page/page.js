@@ -1,142 +1,159 @@
-"use strict";
+/* The live page: the board as it is pushed, the last hour as it is asked for. It speaks to the agent alone. */
 
-const PERIOD_MS = 3000;
-const NONE = "–";
+import { Gpu } from "./gpus.js";
+import { Hour } from "./hour.js";
+import { element, explain, Parts, set, tell } from "./nodes.js";
+import { clock, duration, NONE, seconds } from "./numbers.js";
+import { Workload } from "./tiles.js";
+
+const POLL_MS = 3000;
+const LEAST_PATIENCE_MS = 10000;
 const byId = (id) => document.getElementById(id);
-let shown = null;
-let earlier = null;
 
-function element(tag, text, className) {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  if (className) node.className = className;
-  return node;
+const hour = new Hour();
+const workloads = new Parts(byId("workloads"), (name) => new Workload(name));
+const gpus = new Parts(byId("gpus"), (uuid) => new Gpu(uuid));
+let board = null;
+let seenAt = 0;
+let fetching = false;
+
+// -- what is shown
+
+function chosen() {
+  return document.querySelector("#windows input:checked")?.value ?? board.windows[0];
 }
 
-function read(tree, ...path) {
-  let value = tree;
-  for (const step of path) {
-    if (value === null || value === undefined || !Object.hasOwn(value, step)) return null;
-    value = value[step];
+function showWindows() {
+  const box = byId("windows");
+  const there = [...box.querySelectorAll("input")].map((input) => input.value);
+  if (there.join() === board.windows.join()) return;
+  const kept = box.querySelector("input:checked")?.value ?? localStorage.getItem("window");
+  const wanted = board.windows.includes(kept) ? kept : board.windows[0];
+  box.querySelectorAll("label").forEach((label) => label.remove());
+  for (const window of board.windows.toSorted((a, b) => seconds(a) - seconds(b))) {
+    const input = element("input", { type: "radio", name: "window", value: window });
+    input.checked = window === wanted;
+    box.append(element("label", {}, input, element("span", { text: window })));
   }
-  return value;
-}
-
-function plain(value, digits = 3) {
-  if (value === null) return NONE;
-  return new Intl.NumberFormat(undefined, { maximumSignificantDigits: digits }).format(value);
-}
-
-function percent(value) {
-  return value === null ? NONE : `${plain(100 * value)} %`;
-}
-
-function money(value, currency) {
-  return value === null ? NONE : `${plain(value, 4)} ${currency}`;
-}
-
-function range(lower, upper, format) {
-  if (lower === null || upper === null) return NONE;
-  return format(lower) === format(upper) ? format(lower) : `${format(lower)} … ${format(upper)}`;
-}
-
-function sum(tree) {
-  return tree === null ? null : Object.values(tree).reduce((total, value) => total + value, 0);
-}
-
-/* Money per hour is the growth of the cost counter between two snapshots that this page saw. */
-function hourly(name) {
-  const now = read(shown, "workloads", name, "totals", "cost", "total");
-  const then = read(earlier, "workloads", name, "totals", "cost", "total");
-  if (now === null || then === null || shown.wall <= earlier.wall || now < then) return null;
-  return ((now - then) / (shown.wall - earlier.wall)) * 3600;
-}
-
-function facts(name, workload, chosen) {
-  const at = read(workload, "windows", chosen);
-  const perMillion = (tokens) => money(read(at, "cost_per_million_tokens", tokens, "allocation"), shown.currency);
-  const perSecond = (value) => `${plain(value)} /s`;
-  const bounds = (metric, format) => range(read(at, `${metric}_lower`), read(at, `${metric}_upper`), format);
-  return [
-    ["Per million tokens, all", perMillion("all")],
-    ["Per million tokens, output", perMillion("output")],
-    ["Good requests", bounds("goodput_ratio", percent)],
-    ["Goodput", bounds("goodput_requests_per_second", perSecond)],
-    ["Busy", percent(read(at, "busy_ratio"))],
-    ["Tokens per second", plain(sum(read(at, "tokens_per_second")))],
-    ["Power", read(at, "power_watts") === null ? NONE : `${plain(read(at, "power_watts"))} W`],
-    ["Money per hour, now", money(hourly(name), shown.currency)],
-    ["Money so far", money(read(workload, "totals", "cost", "total"), shown.currency)],
-  ];
-}
-
-function card(name, workload, chosen) {
-  const box = element("article", "", "card");
-  const list = element("dl", "");
-  for (const [term, value] of facts(name, workload, chosen)) list.append(element("dt", term), element("dd", value));
-  box.append(element("h2", name), list);
-  return box;
+  box.hidden = board.windows.length < 2;
 }
 
 function sourceRow(source) {
-  const row = element("tr", "");
-  const errors = Object.entries(source.errors).map(([reason, count]) => `${reason} ${count}`).join(", ");
-  row.append(
-    element("td", source.source),
-    element("td", source.up ? "up" : "down", source.up ? "good" : "bad"),
-    element("td", source.read_seconds > 0 ? `${plain(1000 * source.read_seconds)} ms` : NONE),
-    element("td", errors || NONE),
-    element("td", source.detail),
-  );
-  return row;
+  const state = element("td");
+  const cells = { state, read: element("td"), errors: element("td"), detail: element("td") };
+  return { node: element("tr", {}, element("th", { scope: "row", text: source }), ...Object.values(cells)), cells };
 }
 
-function seconds(window) {
-  const unit = { s: 1, m: 60, h: 3600, d: 86400 }[window.at(-1)];
-  return Number.parseFloat(window) * (unit ?? 1);
+function readIn(spent) {
+  if (spent <= 0) return NONE;
+  return spent < 1e-4 ? "< 0.1 ms" : duration(spent);
 }
 
-/* The list is rebuilt only when the windows change, so that an open list stays open. */
-function choice() {
-  const select = byId("window");
-  const names = new Set(Object.values(shown.workloads).flatMap((workload) => Object.keys(workload.windows)));
-  const windows = [...names].sort((a, b) => seconds(a) - seconds(b));
-  if (windows.join() !== [...select.options].map((option) => option.value).join()) {
-    const kept = select.value;
-    select.replaceChildren(...windows.map((window) => new Option(window, window)));
-    if (windows.includes(kept)) select.value = kept;
+const sources = new Parts(byId("sources"), sourceRow);
+
+function showSources() {
+  sources.follow(board.sources.map((source) => source.source));
+  for (const source of board.sources) {
+    const { cells } = sources.get(source.source);
+    const errors = Object.entries(source.errors).map(([reason, count]) => `${reason} ${count}`).join(", ");
+    tell(cells.state, source.up ? "up" : "down");
+    set(cells.state, "class", source.up ? "good" : "bad");
+    tell(cells.read, readIn(source.read_seconds));
+    tell(cells.errors, errors || NONE);
+    tell(cells.detail, source.detail || NONE);
   }
-  return select.value;
+  byId("sources-section").hidden = board.sources.length === 0;
 }
 
-function render() {
-  const chosen = choice();
-  const cards = Object.entries(shown.workloads).map(([name, workload]) => card(name, workload, chosen));
-  byId("workloads").replaceChildren(...(cards.length ? cards : [element("p", "No workload has been read yet.")]));
-  byId("hints").replaceChildren(...shown.hints.map((hint) => element("li", hint)));
-  byId("hints-section").hidden = shown.hints.length === 0;
-  byId("sources").replaceChildren(...shown.sources.map(sourceRow));
+function showHints() {
+  const list = byId("hints");
+  if (list.dataset.shown === board.hints.join("\n")) return;
+  list.dataset.shown = board.hints.join("\n");
+  list.replaceChildren(...board.hints.map(() => element("li")));
+  board.hints.forEach((hint, place) => explain(list.children[place], hint));
+  byId("hints-section").hidden = board.hints.length === 0;
 }
 
-function say(text, bad) {
-  byId("status").textContent = text;
-  byId("status").className = bad ? "bad" : "";
+/* Time that nobody's GPUs have is listed only where it costs something. */
+function shown() {
+  return board.workloads.filter((row) => row.engines.length > 0 || Object.values(row.windows).some((of) => of.money_per_hour > 0 || of.power_watts > 0));
 }
 
-async function refresh() {
+function show() {
+  showWindows();
+  workloads.follow(shown().map((row) => row.name));
+  for (const row of shown()) workloads.get(row.name).show(row, chosen(), board.currency);
+  gpus.follow(board.gpus.map((row) => row.uuid));
+  for (const row of board.gpus) gpus.get(row.uuid).show(row);
+  byId("gpus-section").hidden = board.gpus.length === 0;
+  showHints();
+  showSources();
+}
+
+function draw() {
+  for (const [name, part] of workloads.byName) part.draw(hour.at, hour.workloads[name]);
+  for (const [uuid, part] of gpus.byName) part.draw(hour.at, hour.gpus[uuid]);
+}
+
+function say(state, text, more) {
+  byId("state").dataset.state = state;
+  document.body.dataset.state = state;
+  tell(byId("status"), text);
+  tell(byId("as-of"), more);
+}
+
+// -- what comes in
+
+async function take(text) {
+  board = JSON.parse(text);
+  seenAt = Date.now();
+  show();
+  say("live", "Live", `as of ${clock(board.wall)}, read every ${duration(board.interval_seconds)}`);
+  if (fetching || board.history_until === null || board.history_until === hour.until) return;
+  fetching = true;
   try {
-    const response = await fetch("api/v1/snapshot?metrics=false", { signal: AbortSignal.timeout(10000) });
-    if (!response.ok) throw new Error((await response.text()).trim());
-    const snapshot = await response.json();
-    if (shown === null || snapshot.wall !== shown.wall) [earlier, shown] = [shown, snapshot];
-    render();
-    say(`As of ${new Date(shown.wall * 1000).toLocaleTimeString()}`, false);
-  } catch (error) {
-    say(`No fresh numbers: ${error.message}`, true);
+    await hour.follow(board.history_until);
+    draw();
+  } catch {
+    // the agent went away between two answers: the next event asks again
   } finally {
-    setTimeout(refresh, PERIOD_MS);
+    fetching = false;
   }
 }
 
-byId("window").addEventListener("change", () => shown && render());
-refresh();
+function lost() {
+  const since = board === null ? "" : `These numbers are of ${clock(board.wall)}.`;
+  say("lost", "The agent does not answer; trying again.", since);
+}
+
+/* Where no more listeners are taken, or something between cuts streams off, the page asks now and then. */
+async function poll() {
+  try {
+    const response = await fetch("api/v1/board", { signal: AbortSignal.timeout(5000) });
+    if (response.ok) await take(await response.text());
+    else if (response.status !== 503) lost();
+  } catch {
+    lost();
+  }
+}
+
+function listen() {
+  const events = new EventSource("api/v1/events");
+  events.addEventListener("message", (event) => take(event.data));
+  events.addEventListener("error", () => {
+    if (Date.now() - seenAt > POLL_MS) lost();
+    if (events.readyState !== EventSource.CLOSED) return; // else the browser tries again by itself
+    setTimeout(() => poll().finally(listen), POLL_MS);
+  });
+}
+
+setInterval(() => {
+  const patience = Math.max(LEAST_PATIENCE_MS, 3000 * (board?.interval_seconds ?? 0));
+  if (board !== null && Date.now() - seenAt > patience) lost();
+}, 1000);
+
+byId("windows").addEventListener("change", () => {
+  localStorage.setItem("window", chosen());
+  if (board !== null) show();
+});
+listen();

@@ -66,6 +66,10 @@ class _Window:
         self._at: float | None = None  # when it was taken
         self._values: dict[str, float] = {}
         self._is_refused = False
+        self._query = nvml.c_nvmlGpmMetricsGet_t()
+        self._query.version, self._query.numMetrics = nvml.NVML_GPM_METRICS_GET_VERSION, len(_METRICS)
+        for place, number in enumerate(_METRICS):
+            self._query.metrics[place].metricId = number
 
     def read(self, now: float, take: Callable[[Any], None]) -> dict[str, float]:
         """The ratios between the newest two samples; within SHORTEST_SECONDS those of before."""
@@ -98,13 +102,10 @@ class _Window:
         self._at = None
 
     def _between(self) -> dict[str, float]:
-        query = self._nvml.c_nvmlGpmMetricsGet_t()
-        query.version, query.numMetrics = self._nvml.NVML_GPM_METRICS_GET_VERSION, len(_METRICS)
+        query, metrics = self._query, self._query.metrics
         query.sample1, query.sample2 = self._samples
-        for place, number in enumerate(_METRICS):
-            query.metrics[place].metricId = number
         self._nvml.nvmlGpmMetricsGet(query)
-        found = zip(_METRICS.values(), query.metrics, strict=False)  # the array has room for every metric there is
+        found = zip(_METRICS.values(), metrics, strict=False)  # the array has room for every metric there is
         # Counters that were reset between the samples give nonsense, which is no percentage (nor is NaN).
         valid = ((name, metric.value) for name, metric in found if not metric.nvmlReturn and 0 <= metric.value < 101)
         return {name: min(1.0, percent / 100) for name, percent in valid}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any, NamedTuple
 
 from inferometer.sources.nvml.library import FATAL, LOST, UNSUPPORTED
 
 MODULE = 1  # NVML_POWER_SCOPE_MODULE: the GPU and the CPU on the same board
 _ALL_LINKS = 0xFFFFFFFF
-_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # of the value, by its valueType
+# nvmlFieldValue_t: id, scope, timestamp, latency, type and code, then the value, whose layout is that of its type. Read
+# as bytes: the binding's structures take longer to look at than the driver takes to fill them.
+_ANSWER = Struct("=IIqqII8s")
+_VALUES = tuple(map(Struct, ("=d", "=I", "=Q", "=Q", "=q", "=i", "=H")))
 _UINT32 = 1
 _NANO, _MILLI, _KIB = 1e-9, 1e-3, 1024
 
@@ -98,11 +102,11 @@ class FieldReader:
         except nvml.NVMLError as error:
             return [(name, error.value, None) for name in asked]
         return [
-            (name, answer.nvmlReturn, None if answer.nvmlReturn else _value(answer, field))
-            for (name, field), answer in zip(asked.items(), answers, strict=True)
+            (name, code, None if code else _value(value, kind, field))
+            for (name, field), (*_, kind, code, value) in zip(asked.items(), _ANSWER.iter_unpack(answers), strict=True)
         ]
 
 
-def _value(answer: Any, field: Field) -> Value:
-    raw = getattr(answer.value, _MEMBERS[answer.valueType])
-    return Value(raw, field, 32 if answer.valueType == _UINT32 else 64)
+def _value(value: bytes, kind: int, field: Field) -> Value:
+    (raw,) = _VALUES[kind].unpack_from(value)
+    return Value(raw, field, 32 if kind == _UINT32 else 64)

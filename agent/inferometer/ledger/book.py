@@ -1,4 +1,4 @@
-"""The ledger: totals, meter marks and hourly rows in SQLite, written in one transaction. The only file that writes.
+"""Ledger: totals, meter marks, hourly rows and the ids of new spans, written in one transaction. The only writer.
 
 What is exposed is committed: ``totals`` change only after the disk has them (``synchronous=FULL``). A ledger that
 cannot be trusted is set aside, never deleted, and the totals start at zero: a clean reset for every reader.
@@ -8,62 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import sqlite3
 import time
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct, field
 
 from inferometer.errors import LedgerError
+from inferometer.ledger.database import (
+    State,
+    Untrusted,
+    amounts_in,
+    connected,
+    exposed,
+    free,
+    is_about_access,
+    load,
+    locked,
+)
+from inferometer.ledger.span_ids import SpanIds
 from inferometer.model import Account, Entry, Histogram, by_workload
 
 _log = logging.getLogger(__name__)
 _KEPT_HOURS = 400 * 24
 _HOUR = 3600
-_ACCESS_ERRORS = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
-_MIGRATIONS = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE totals (name TEXT, labels TEXT, value REAL NOT NULL, created REAL NOT NULL,
-                         PRIMARY KEY (name, labels)) WITHOUT ROWID;
-    CREATE TABLE histograms (name TEXT, labels TEXT, histogram BLOB NOT NULL, created REAL NOT NULL,
-                             PRIMARY KEY (name, labels)) WITHOUT ROWID;
-    CREATE TABLE marks (name TEXT PRIMARY KEY, mark BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE hours (workload TEXT, hour INTEGER, amounts TEXT NOT NULL,
-                        PRIMARY KEY (workload, hour)) WITHOUT ROWID;
-    INSERT INTO meta VALUES ('generation', 0);
-    """,
-)
-
-
-class State(Struct):
-    """Everything that is committed."""
-
-    totals: dict[Account, float] = field(default_factory=dict)
-    created: dict[Account, float] = field(default_factory=dict)
-    histograms: dict[Account, Histogram] = field(default_factory=dict)
-    marks: dict[str, bytes] = field(default_factory=dict)
-    generation: int = 0
 
 
 class _Change(Struct):
@@ -76,7 +51,7 @@ class _Change(Struct):
 
 
 class Ledger:
-    """Totals that only grow. ``folder`` None keeps them in memory only.
+    """Totals that only grow. ``folder`` None keeps them in memory only. ``spans``: those that were taken lately.
 
     Raises LedgerError where the folder cannot be used at all or another agent holds it.
     """
@@ -85,25 +60,36 @@ class Ledger:
         self.state = State()
         self.error = ""
         self.failures = 0
+        self.spans = SpanIds(wall)
         self._wall = wall
         self._currency = currency
         self._waiting: list[Entry] = []
         self._waiting_marks: dict[str, bytes] = {}
         self._hour: dict[str, tuple[int, dict[Account, float]]] = {}
+        self._span_minute = 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._folder = folder
         self._database: sqlite3.Connection | None = None
         self._lock: IO[bytes] | None = None
         if folder is not None:
-            self._lock = _locked(folder)
+            self._lock = locked(folder)
             self._open(folder)
 
+    @property
+    def has_new_spans(self) -> bool:
+        """Whether spans were taken since the last commit, so that there is something to post without any entry."""
+        return self.spans.pending
+
     async def post(self, entries: Iterable[Entry], marks: Mapping[str, bytes]) -> bool:
-        """Commit entries and marks together; False (and ``error``) when the disk refused: they wait for the next."""
+        """Commit entries, marks and new span ids together.
+
+        False (and ``error``) when the disk refused: they wait for the next.
+        """
         self._waiting += entries
         self._waiting_marks.update(marks)
+        ids = self.spans.waiting()
         try:
-            change = await asyncio.get_running_loop().run_in_executor(self._writer, self._write)
+            change = await asyncio.get_running_loop().run_in_executor(self._writer, self._write, ids)
         except (sqlite3.Error, OSError) as error:
             self._waiting = _compacted(self._waiting)
             self.failures += 1
@@ -118,7 +104,16 @@ class Ledger:
             if hour >= self._hour.get(workload, (0, {}))[0]:
                 self._hour[workload] = (hour, amounts)
         self._waiting, self._waiting_marks = [], {}
+        self.spans.committed(ids)
         return True
+
+    def past(self, since: float, workloads: Container[str]) -> list[tuple[str, int, dict[Account, float]]] | None:
+        """The hourly rows of these workloads since then, as on the disk; None where the ledger is in memory only."""
+        if self._database is None:
+            return None
+        query = "SELECT workload, hour, amounts FROM hours WHERE hour >= ? ORDER BY hour"
+        rows = self._database.execute(query, (since,))
+        return [(workload, hour, amounts_in(text)) for workload, hour, text in rows if workload in workloads]
 
     def close(self) -> None:
         """Finish what is being written and let go of the folder."""
@@ -128,10 +123,10 @@ class Ledger:
         if self._lock is not None:
             self._lock.close()
 
-    def _write(self) -> _Change:
+    def _write(self, ids: bytes) -> _Change:
         """Merge and commit what waits; runs on the writer's thread, where reading a row back may take its time."""
         change = self._merge(self._waiting)
-        self._commit(change, self._waiting_marks)
+        self._commit(change, self._waiting_marks, ids)
         return change
 
     # -- in memory
@@ -183,6 +178,8 @@ class Ledger:
         try:
             self._open_or_set_aside(folder, path)
             self._check_currency(path)
+            if self._database is not None:
+                self.spans.load(self._database.execute("SELECT minute, ids FROM spans"))
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise LedgerError(
@@ -194,24 +191,24 @@ class Ledger:
 
     def _open_or_set_aside(self, folder: Path, path: Path) -> None:
         try:
-            self._database = _connected(path)
-            self.state = _load(self._database, at_least=_exposed(folder))
-        except (sqlite3.Error, msgspec.MsgspecError, _Untrusted, ValueError, TypeError, KeyError) as error:
-            if isinstance(error, sqlite3.Error) and _is_about_access(error):
+            self._database = connected(path)
+            self.state = load(self._database, at_least=exposed(folder))
+        except (sqlite3.Error, msgspec.MsgspecError, Untrusted, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, sqlite3.Error) and is_about_access(error):
                 raise
             self._set_aside(path, str(error))
 
     def _set_aside(self, path: Path, why: str) -> None:
         if self._database is not None:
             self._database.close()
-        aside = _free(path, int(self._wall()))
+        aside = free(path, int(self._wall()))
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
         path.with_name("exposed").unlink(missing_ok=True)
         _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(aside)})
-        self._database = _connected(path)
-        self.state = _load(self._database)
+        self._database = connected(path)
+        self.state = load(self._database)
 
     def _check_currency(self, path: Path) -> None:
         if self._database is None:
@@ -232,11 +229,11 @@ class Ledger:
         query = "SELECT amounts FROM hours WHERE workload = ? AND hour = ?"
         row = self._database.execute(query, (workload, hour)).fetchone()
         try:
-            return _amounts(row[0]) if row else {}
+            return amounts_in(row[0]) if row else {}
         except (ValueError, TypeError):  # damaged where no check sees it: the totals are worth more than this hour
             return {}
 
-    def _commit(self, change: _Change, marks: Mapping[str, bytes]) -> None:
+    def _commit(self, change: _Change, marks: Mapping[str, bytes], ids: bytes) -> None:
         database = self._database
         if database is None or self._folder is None:
             return
@@ -258,8 +255,13 @@ class Ledger:
             if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
                 oldest = max(hour for _, hour in change.hours) - _KEPT_HOURS * _HOUR
                 database.execute("DELETE FROM hours WHERE hour < ?", (oldest,))
+            if ids:
+                database.execute("INSERT INTO spans VALUES (?, ?)", (self.spans.minute(), ids))
+            if self._span_minute != self.spans.minute():
+                database.execute("DELETE FROM spans WHERE minute < ?", (self.spans.oldest(),))
             database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (self.state.generation + 1,))
         self.state.generation += 1
+        self._span_minute = self.spans.minute()
         with contextlib.suppress(OSError):  # a hint about backups; the commit itself is done
             (self._folder / "exposed").write_text(f"{self.state.generation:020d}", encoding="ascii")
 
@@ -279,97 +281,3 @@ def _compacted(entries: Iterable[Entry]) -> list[Entry]:
             have = one.histograms.get(account)
             one.histograms[account] = have.plus(more) if have is not None and have.edges == more.edges else more
     return list(sums.values())
-
-
-class _Untrusted(Exception):  # noqa: N818  it says what the ledger is
-    """A ledger that is whole but must not be gone on with."""
-
-
-def _locked(folder: Path) -> IO[bytes]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("ab")
-    except OSError as error:
-        raise LedgerError(f"{folder}: {error.strerror}; check --storage.path and its owner") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise LedgerError(
-            f"{folder}: another agent is using this ledger; stop it or give this one its own --storage.path"
-        ) from error
-    return lock
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, check_same_thread=False, timeout=10)
-    try:
-        _prepare(database)
-    except BaseException:
-        database.close()  # what is in the -wal file goes into the database, which may be set aside as one file then
-        raise
-    return database
-
-
-def _prepare(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    version = int(database.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(_MIGRATIONS):
-        raise _Untrusted(f"a newer Inferometer wrote it (schema {version}, this one knows {len(_MIGRATIONS)})")
-    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-        database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-
-
-def _is_about_access(error: sqlite3.Error) -> bool:
-    """Whether the way to the file is at fault, not what is in it: setting it aside would lose a good ledger."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _ACCESS_ERRORS
-
-
-def _free(path: Path, at: int) -> Path:
-    """A name to set a ledger aside under that no other has."""
-    names = (path.with_name(f"ledger.set-aside-{at}.{number}.db") for number in count(1))
-    return next(name for name in names if not name.exists())
-
-
-def _load(database: sqlite3.Connection, at_least: int = 0) -> State:
-    verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise _Untrusted(f"it is damaged: {verdict}")
-    state = State(generation=int(database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0]))
-    if state.generation < at_least:
-        raise _Untrusted("it is older than what was exposed (restored from a backup?)")
-    for name, labels, value, created in database.execute("SELECT * FROM totals"):
-        account = (name, tuple(json.loads(labels)))
-        state.totals[account], state.created[account] = value, created
-    for name, labels, blob, created in database.execute("SELECT * FROM histograms"):
-        account = (name, tuple(json.loads(labels)))
-        state.histograms[account] = msgspec.msgpack.decode(blob, type=Histogram)
-        state.created[account] = created
-    state.marks = dict(database.execute("SELECT * FROM marks"))
-    return state
-
-
-def _exposed(folder: Path) -> int:
-    """The generation that was last exposed, as a file beside the ledger has it; a backup restores only one of them."""
-    with contextlib.suppress(OSError, ValueError):
-        return int((folder / "exposed").read_text(encoding="ascii"))
-    return 0
-
-
-def _amounts(text: str) -> dict[Account, float]:
-    return {(name, tuple(labels)): value for name, labels, value in json.loads(text)}
-
-
-def hours(folder: Path) -> list[tuple[str, int, dict[Account, float]]]:
-    """All hourly rows: workload, unix time of the hour's start, amounts by account without engine.
-
-    Raises LedgerError where there is no ledger that can be read.
-    """
-    path = folder / "ledger.db"
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
-            rows = database.execute("SELECT workload, hour, amounts FROM hours ORDER BY hour, workload").fetchall()
-            return [(workload, hour, _amounts(text)) for workload, hour, text in rows]
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        raise LedgerError(f"{path}: cannot be read: {error}; check --storage.path") from error

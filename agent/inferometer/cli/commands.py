@@ -1,7 +1,4 @@
-"""The command line: parses, calls one composition root per command, returns an exit code.
-
-Exit codes: 0 fine · 1 the answer is no (bad configuration, unknown page, failed pages) · 2 wrong use or cannot start.
-"""
+"""Commands: each calls one composition root and returns an exit code, as ``EXIT_CODES`` says."""
 
 from __future__ import annotations
 
@@ -14,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferometer import __version__, config, log
-from inferometer.config import FLAGS, Config
+from inferometer.cli import completion, money
+from inferometer.cli.options import EXIT_CODES, Commands, add, given, loader, loader_of, seconds, teach
+from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
 
 _EPILOG = """\
@@ -22,12 +21,16 @@ first steps:
   inferometer demo                                                    see everything, without GPU or server
   inferometer run --engine.url http://localhost:8000/metrics --price.gpu-hour 2.50 --gpus 1
   inferometer explain http://localhost:8000/metrics                   what the agent sees on that page
+
+then:
+  inferometer report --storage.path DIR        what was spent, by day, workload and model, and the month's forecast
+  inferometer what-if RECORDING --gpus 1 --price.gpu-hour 2.50 --with price.gpu-hour=1.10
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     log.setup(options.log_level or "info", options.log_format or "logfmt")
     try:
         code: int = options.command(options)
@@ -49,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    load = _loader(options)
-    asyncio.run(_agent(load, lambda _: None))
+    asyncio.run(_agent(loader(options), lambda _: None))
     return 0
 
 
@@ -68,9 +70,9 @@ def _demo(options: argparse.Namespace) -> int:
             "slo.tpot": "50ms",
             "slo.e2e": "10s",
             "interval": "1s",
-            **_given(options),
+            **given(options),
         }
-        load = _loader_of(options.config_file, flags)
+        load = loader_of(options.config_file, flags)
 
         def started(url: str) -> None:
             print(f"live page  {url}/\nmetrics    {url}/metrics\nas JSON    {url}/api/v1/snapshot")
@@ -118,7 +120,7 @@ def _check(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from inferometer.app.explain import explain  # noqa: PLC0415  likewise
 
-    thresholds = config.load(None, {"engine.url": "http://none/metrics", **_given(options)}, {}).workloads[0].slo
+    thresholds = config.load(None, {"engine.url": "http://none/metrics", **given(options)}, {}).workloads[0].slo
     explanation = asyncio.run(explain(options.where, thresholds.thresholds, options.adapter))
     print(explanation.text)
     return 0 if explanation.recognised else 1
@@ -134,7 +136,7 @@ def _record(options: argparse.Namespace) -> int:
     async def until_stopped() -> int:
         return await record(options.urls, options.out, pace, _stopped(), progress, nvml=nvml)
 
-    pace = Pace(_seconds(options.seconds, "--for"), _seconds(options.every, "--every"))
+    pace = Pace(seconds(options.seconds, "--for"), seconds(options.every, "--every"))
     nvml = machine() if options.gpus else None
     failed = asyncio.run(until_stopped())
     print(f"{options.out}: recorded, {failed} readings failed; see it with: inferometer replay {options.out} --gpus 1")
@@ -145,14 +147,31 @@ def _replay(options: argparse.Namespace) -> int:
     from inferometer.app import replay  # noqa: PLC0415  likewise
     from inferometer.app.output import Output  # noqa: PLC0415  likewise
 
-    flags = _given(options)
+    flags = given(options)
     if options.config_file is None and "engine.url" not in flags:
         flags["engine.url"] = [f"recording:{name}" for name in replay.sources(options.folder)]
-    settings = _loader_of(options.config_file, flags)()
+    settings = loader_of(options.config_file, flags)()
     output = Output(options.format, sys.stdout)
     snapshot = asyncio.run(replay.replay(options.folder, settings, os.environ, output.each))
     output.last(snapshot)
     return 0
+
+
+def _rules(options: argparse.Namespace) -> int:
+    from inferometer.app.rules import document  # noqa: PLC0415  likewise
+    from inferometer.app.rules.shape import RUNBOOKS  # noqa: PLC0415  likewise
+
+    if not options.time_scale >= 1:
+        raise ConfigError([f"--time-scale: {options.time_scale:g} would make windows longer; write 1 or more"])
+    groups = document.own(loader(options)()) if options.config_file or given(options) else document.defaults()
+    print(document.text(groups, options.time_scale, options.runbook_url.rstrip("/") or RUNBOOKS), end="")
+    return 0
+
+
+def _top(options: argparse.Namespace) -> int:
+    from inferometer.app.top import top  # noqa: PLC0415  likewise
+
+    return top(options.url)
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -169,7 +188,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         model=options.model,
         bearer_token_file=options.bearer_token_file,
         concurrency=options.concurrency,
-        seconds=_seconds(options.seconds, "--for"),
+        seconds=seconds(options.seconds, "--for"),
         force=options.force,
     )
 
@@ -207,34 +226,61 @@ def _progress() -> Callable[[str, str], None]:
     return show
 
 
+def _completion(options: argparse.Namespace) -> int:
+    print(completion.script(options.shell, parser()), end="")
+    return 0
+
+
 # -- parsing --------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; what completion and the tests of the documentation read."""
+    root = argparse.ArgumentParser(
         prog="inferometer",
         description="What LLM inference costs while it runs: cost per token, goodput and energy for Prometheus.",
-        epilog=_EPILOG,
+        epilog=f"{_EPILOG}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"inferometer {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND [FLAGS]", required=True)
-    _add(commands, "run", _run, "the agent: measure running engines and serve /metrics", flags=True)
-    demo = _add(commands, "demo", _demo, "the whole thing on one machine, with simulated GPUs and engines", flags=True)
+    root.add_argument("--version", action="version", version=f"inferometer {__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND [FLAGS]", required=True)
+    _add_live(commands)
+    _add_recordings(commands)
+    money.add_what_if(commands)
+    money.add_report(commands)
+    shells = add(commands, "completion", _completion, "a script that completes commands and flags in your shell")
+    shells.add_argument("shell", choices=tuple(completion.SHELLS))
+    teach(
+        shells,
+        "source <(inferometer completion bash)       in ~/.bashrc; zsh likewise, after compinit",
+        "inferometer completion fish | source        in ~/.config/fish/config.fish",
+    )
+    return root
+
+
+def _add_live(commands: Commands) -> None:
+    """What needs a server, or pretends to be one."""
+    run = add(commands, "run", _run, "the agent: measure running engines and serve /metrics", flags=True)
+    teach(
+        run,
+        "inferometer run --engine.url http://localhost:8000/metrics --price.gpu-hour 2.50 --gpus 1",
+        "inferometer run --config.file inferometer.yaml --storage.path /var/lib/inferometer",
+    )
+    demo = add(commands, "demo", _demo, "the whole thing on one machine, with simulated GPUs and engines", flags=True)
     demo.add_argument("--engines", type=int, default=2, help="simulated engines, one GPU each (default: 2)")
     demo.add_argument("--load", type=float, default=2.0, help="requests per second and engine (default: 2)")
-    check = _add(commands, "check", _check, "validate a configuration and print it with all defaults")
+    teach(demo, "inferometer demo --load 5", "inferometer demo --engines 4 --web.listen-address :8080")
+    check = add(commands, "check", _check, "validate a configuration and print it with all defaults")
     check.add_argument("file", help="the configuration file")
-    explain = _add(commands, "explain", _explain, "what a metrics page tells the agent", flags=True)
+    teach(check, "inferometer check inferometer.yaml")
+    explain = add(commands, "explain", _explain, "what a metrics page tells the agent", flags=True)
     explain.add_argument("where", metavar="URL|FILE")
     explain.add_argument("--adapter", type=Path, metavar="FILE", help="your own adapter instead of those that ship")
-    record = _add(commands, "record", _record, "write the pages of engines, and GPUs, into a recording")
-    record.add_argument("urls", nargs="+", metavar="URL")
-    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
-    record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
-    record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
-    record.add_argument("--gpus", action="store_true", help="this machine's GPUs too, as their driver shows them")
-    calibrate = _add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
+    teach(explain, "inferometer explain http://localhost:8000/metrics --slo.ttft 500ms --slo.tpot 50ms")
+    top = add(commands, "top", _top, "a running agent's numbers in the terminal: q quits, arrows sort, w window")
+    top.add_argument("url", nargs="?", default="localhost:10110", metavar="URL", help="default: localhost:10110")
+    teach(top, "inferometer top http://localhost:10110")
+    calibrate = add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
     calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
     calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")
     calibrate.add_argument("--model", default="", metavar="NAME", help="which model (default: the server's only one)")
@@ -242,55 +288,32 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--concurrency", type=int, default=16, metavar="N", help="answers at a time (default: 16)")
     calibrate.add_argument("--for", dest="seconds", default="40s", metavar="DURATION", help="how long (default: 40s)")
     calibrate.add_argument("--force", action="store_true", help="even while the server has other traffic")
-    replay = _add(commands, "replay", _replay, "a recording through the same pipeline", flags=True)
+    teach(calibrate, "inferometer calibrate http://localhost:8000 --concurrency 32")
+    rules = add(commands, "rules", _rules, "Prometheus rules and alerts, for your own SLOs and budgets", flags=True)
+    rules.add_argument("--time-scale", type=float, default=1.0, metavar="N", help="divide every window and wait")
+    rules.add_argument("--runbook-url", default="", metavar="URL", help="where your runbooks are")
+    teach(
+        rules,
+        "inferometer rules --config.file inferometer.yaml",
+        "inferometer rules --slo.ttft 500ms --slo.objective 0.99",
+    )
+
+
+def _add_recordings(commands: Commands) -> None:
+    """What makes recordings and reads them."""
+    record = add(commands, "record", _record, "write the pages of engines, and GPUs, into a recording")
+    record.add_argument("urls", nargs="+", metavar="URL")
+    record.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    record.add_argument("--for", dest="seconds", default="60s", metavar="DURATION", help="how long (default: 60s)")
+    record.add_argument("--every", default="1s", metavar="DURATION", help="how often (default: 1s)")
+    record.add_argument("--gpus", action="store_true", help="this machine's GPUs too, as their driver shows them")
+    teach(record, "inferometer record http://localhost:8000/metrics --out recording --for 10m")
+    replay = add(commands, "replay", _replay, "a recording through the same pipeline", flags=True)
     replay.add_argument("folder", type=Path, metavar="DIR")
     formats = ("text", "json", "metrics", "openmetrics")
     replay.add_argument("--format", choices=formats, default="text", help="of the final snapshot (default: text)")
-    return parser
-
-
-def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    command: Callable[[argparse.Namespace], int],
-    text: str,
-    *,
-    flags: bool = False,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(command=command, config_file=None, log_level=None, log_format=None)
-    if flags:
-        parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="YAML, see docs/configuration.md")
-        for flag in FLAGS:
-            name_of_value = flag.name.replace(".", "_").replace("-", "_")
-            action = "append" if flag.repeatable else "store"
-            parser.add_argument(
-                f"--{flag.name}", dest=name_of_value, metavar=flag.metavar, help=flag.help, action=action
-            )
-    return parser
-
-
-def _given(options: argparse.Namespace) -> dict[str, str | Sequence[str]]:
-    """The flags that stand on the command line, by their dotted names."""
-    values = {flag.name: getattr(options, flag.name.replace(".", "_").replace("-", "_")) for flag in FLAGS}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _loader(options: argparse.Namespace) -> Callable[[], Config]:
-    return _loader_of(options.config_file, _given(options))
-
-
-def _loader_of(file: str | None, flags: dict[str, str | Sequence[str]]) -> Callable[[], Config]:
-    def load() -> Config:
-        settings = config.load(file, flags, os.environ)
-        log.setup(settings.log.level, settings.log.format)
-        return settings
-
-    return load
-
-
-def _seconds(text: str, flag: str) -> float:
-    seconds = config.durations.seconds(text)
-    if not seconds:
-        raise ConfigError([f"{flag}: {text!r} is no duration; write it with a unit, e.g. 60s or 500ms"])
-    return seconds
+    teach(
+        replay,
+        "inferometer replay recording --gpus 1 --price.gpu-hour 2.50 --slo.ttft 500ms",
+        "inferometer replay recording --gpus 1 --price.gpu-hour 2.50 --format json",
+    )

@@ -1,0 +1,6 @@
+"""The ledger: what is exposed is on the disk, once. The only part that writes."""
+
+from inferometer.ledger.book import Ledger
+from inferometer.ledger.database import State, hours
+
+__all__ = ["Ledger", "State", "hours"]

@@ -1,0 +1,155 @@
+"""The ledger's file: its lock and schema, what is in it, and whether that may be trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import sqlite3
+from itertools import count
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct, field
+
+from inferometer.errors import LedgerError
+from inferometer.model import Account, Histogram
+
+_ACCESS_ERRORS = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+_MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE totals (name TEXT, labels TEXT, value REAL NOT NULL, created REAL NOT NULL,
+                         PRIMARY KEY (name, labels)) WITHOUT ROWID;
+    CREATE TABLE histograms (name TEXT, labels TEXT, histogram BLOB NOT NULL, created REAL NOT NULL,
+                             PRIMARY KEY (name, labels)) WITHOUT ROWID;
+    CREATE TABLE marks (name TEXT PRIMARY KEY, mark BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE hours (workload TEXT, hour INTEGER, amounts TEXT NOT NULL,
+                        PRIMARY KEY (workload, hour)) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('generation', 0);
+    """,
+    """
+    CREATE TABLE spans (minute INTEGER NOT NULL, ids BLOB NOT NULL);
+    CREATE INDEX spans_by_minute ON spans (minute);
+    """,
+)
+
+
+class State(Struct):
+    """Everything that is committed."""
+
+    totals: dict[Account, float] = field(default_factory=dict)
+    created: dict[Account, float] = field(default_factory=dict)
+    histograms: dict[Account, Histogram] = field(default_factory=dict)
+    marks: dict[str, bytes] = field(default_factory=dict)
+    generation: int = 0
+
+
+class Untrusted(Exception):  # noqa: N818  it says what the ledger is
+    """A ledger that is whole but must not be gone on with."""
+
+
+def locked(folder: Path) -> IO[bytes]:
+    """The folder, made where it is not there yet, for this process alone; LedgerError where it cannot be had."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("ab")
+    except OSError as error:
+        raise LedgerError(f"{folder}: {error.strerror}; check --storage.path and its owner") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise LedgerError(
+            f"{folder}: another agent is using this ledger; stop it or give this one its own --storage.path"
+        ) from error
+    return lock
+
+
+def connected(path: Path) -> sqlite3.Connection:
+    """The database in today's schema. Raises Untrusted or sqlite3.Error."""
+    database = sqlite3.connect(path, check_same_thread=False, timeout=10)
+    try:
+        _prepare(database)
+    except BaseException:
+        database.close()  # what is in the -wal file goes into the database, which may be set aside as one file then
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(_MIGRATIONS):
+        raise Untrusted(f"a newer Inferometer wrote it (schema {version}, this one knows {len(_MIGRATIONS)})")
+    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+        database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def is_about_access(error: sqlite3.Error) -> bool:
+    """Whether the way to the file is at fault, not what is in it: setting it aside would lose a good ledger."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _ACCESS_ERRORS
+
+
+def free(path: Path, at: int) -> Path:
+    """A name to set a ledger aside under that no other has."""
+    names = (path.with_name(f"ledger.set-aside-{at}.{number}.db") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
+def load(database: sqlite3.Connection, at_least: int = 0) -> State:
+    """What is committed. Untrusted when it is damaged or its generation is not ``at_least`` this."""
+    verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise Untrusted(f"it is damaged: {verdict}")
+    state = State(generation=int(database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0]))
+    if state.generation < at_least:
+        raise Untrusted("it is older than what was exposed (restored from a backup?)")
+    for name, labels, value, created in database.execute("SELECT * FROM totals"):
+        account = (name, tuple(json.loads(labels)))
+        state.totals[account], state.created[account] = value, created
+    for name, labels, blob, created in database.execute("SELECT * FROM histograms"):
+        account = (name, tuple(json.loads(labels)))
+        state.histograms[account] = msgspec.msgpack.decode(blob, type=Histogram)
+        state.created[account] = created
+    state.marks = dict(database.execute("SELECT * FROM marks"))
+    return state
+
+
+def exposed(folder: Path) -> int:
+    """The generation that was last exposed, as a file beside the ledger has it; a backup restores only one of them."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((folder / "exposed").read_text(encoding="ascii"))
+    return 0
+
+
+def amounts_in(text: str) -> dict[Account, float]:
+    """An hour's row."""
+    return {(name, tuple(labels)): value for name, labels, value in json.loads(text)}
+
+
+def hours(folder: Path) -> list[tuple[str, int, dict[Account, float]]]:
+    """All hourly rows: workload, unix time of the hour's start, amounts by account without engine.
+
+    Raises LedgerError where there is no ledger that can be read.
+    """
+    path = folder / "ledger.db"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT workload, hour, amounts FROM hours ORDER BY hour, workload").fetchall()
+            return [(workload, hour, amounts_in(text)) for workload, hour, text in rows]
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise LedgerError(f"{path}: cannot be read: {error}; check --storage.path") from error
