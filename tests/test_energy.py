@@ -150,6 +150,60 @@ def test_the_counter_beside_the_samples():
     assert told(*steps[:30]).meter.joules.consistency() == {}
 
 
+def test_a_counter_that_is_gone_for_good_gives_way_to_samples():
+    """For a minute it is waited for, since it knows what it missed; then power counts, and it starts anew later."""
+    readings = [gpu(T, energy_joules=5.0, power_watts=300.0), *(power(T + 10 * n, 300.0) for n in range(1, 21))]
+    follower = told(*readings, gpu(T + 210, energy_joules=900.0, power_watts=300.0))
+    assert {method: joules for (_, _, method), joules in follower.energy().items()} == {"samples": about(300.0 * 140)}
+
+
+def test_a_configured_floor_is_not_learned():
+    """What was measured at rest holds again once the configured figure is taken out."""
+    follower = told(*(power(T + n, 140.0) for n in range(6)), interval=1.0, assumed=Assumed(idle_watts=50.0))
+    assert follower.meter.joules.floors(50.0) == {"a": 50.0}
+    assert follower.meter.joules.floors() == {"a": 140.0}
+
+
+def test_what_a_gpu_did_long_ago_says_nothing_of_now():
+    follower = Follower(Watch("w", (), 1.0, (Hold("a", 1.0),)), interval=1.0)
+    follower.at(T, GpuReading("nvml", T, gpus=(Gpu("a", 0, utilization_ratio=0.9),)))
+    states = [interval.state for n in range(1, 21) for interval in follower.at(T + n)]
+    assert states == ["busy"] * 10 + ["unknown"] * 10
+
+
+def test_without_a_reading_in_the_window_there_are_no_watts():
+    """Accounts that stood still because nothing was read are not zero joules per token."""
+    grown = {
+        ("inferometer_energy_joules_total", ("w", "gpu", "active", "counter")): 0.0,
+        ("inferometer_metered_gpu_seconds_total", ("w",)): 0.0,
+        ("inferometer_gpu_seconds_total", ("w", "busy")): 60.0,
+        ("inferometer_tokens_total", ("w", "m", "output")): 100.0,
+    }
+    energy = {name for name, _ in ratios("w", 60.0, 60.0, grown) if "energy" in name or "watts" in name}
+    assert energy == {"inferometer_energy_coverage_ratio"}
+
+
+def test_metered_power_of_gpus_that_others_pay_for_is_charged():
+    """A workload counts GPUs that it does not name: their joules are nobody's, and the meter's bill is nobody's too."""
+    nobody = Watch("w", (), 0.0, (Hold("a", 1.0),))
+    follower = told(gpu(T, energy_joules=0.0), gpu(T + 10, energy_joules=3.6e5), watches=(nobody,))
+    policy = Policy("w", Owned(server=100, gpus=1, years=1, metered=True), Electricity(0.5, 1.2), pue=1.2)
+    for metric in ("inferometer_cost_total", "inferometer_token_cost_total"):
+        amounts = [settle(interval, policy).amounts.items() for interval in follower.given]
+        assert sum(v for one in amounts for (name, _), v in one if name == metric) == about(0.06)
+
+
+def test_a_machine_that_was_started_again_began_its_counters_anew():
+    """After the agent's absence a counter of the host that fell is no wrap: it would invent a whole range."""
+    follower = Follower(watch("e"))
+    follower.at(T, host(T, 900.0))
+    follower.at(T + 5, host(T + 5, 950.0), page(T + 5))
+    later = follower.restarted(watch("e"))
+    later.at(T + 600, host(T + 600, 30.0), page(T + 600))
+    later.at(T + 605, host(T + 605, 10.0), page(T + 605))
+    assert (follower.total("joules"), later.total("joules")) == (50, 30 + 980)
+
+
 def mig(at, joules, *activities):
     """One GPU cut into 3g, 2g and 1g."""
     cut = zip("xyz", (3, 2, 1), (4, 2, 1), activities, strict=True)

@@ -120,13 +120,51 @@ def away(gap, *signals, read=(), ahead=0.0, later_ahead=None, interval=5):
         pytest.param(HOUR, page, 900, HOUR - 900, id="a page without a start time: 15 min"),
         pytest.param(HOUR, no_page, 900, HOUR - 900, id="no answer: 15 min"),
         pytest.param(899, no_page, 899, 0, id="no answer within 15 min"),
-        pytest.param(HOUR, lambda at: no_page(at, "truncated"), 900, HOUR - 900, id="half a page is no answer"),
     ],
 )
 def test_the_agents_absence_is_charged_while_the_gpus_were_provably_held(gap, signal, charged, unaccounted):
     later = away(gap, signal(T + 5 + gap))
     assert (later.seconds(), later.total("unaccounted_seconds")) == (charged, unaccounted)
     assert later.seconds("unknown") == (later.seconds() if gap > 10 else 0)
+
+
+def test_one_slow_page_is_no_proof_that_nobody_is_there():
+    """Only a refusal is at once; else an engine has two intervals, and its page proves the whole gap then."""
+    later = away(HOUR, no_page(T + 5 + HOUR, "timeout"))
+    assert (later.given, later.meter.settled()) == ([], False)
+    later.read(page(T + 10 + HOUR, **OLD))
+    assert (later.seconds(), later.total("unaccounted_seconds")) == (HOUR + 5, 0)
+    silent = away(HOUR, no_page(T + 5 + HOUR, "truncated"))
+    silent.read(no_page(T + 16 + HOUR, "truncated"))
+    assert (silent.seconds(), silent.total("unaccounted_seconds")) == (900, HOUR + 11 - 900)
+
+
+def test_a_gap_is_charged_for_the_gpus_that_were_held_before_it():
+    """GPUs are known again later than the first page, and what nobody holds is known with them."""
+    whole, nobody = watch("e", held=2.0), Watch("(unattributed)", (), 1.0)
+    follower = Follower(whole, nobody)
+    follower.read(page(T, **OLD))
+    follower.at(T + 5)
+    later = follower.restarted(watch("e", held=0.0))
+    later.read(page(T + 605, **OLD))
+    later.meter.watch((whole, nobody), 5.0)
+    later.at(T + 606)
+    held = {
+        name: sum(i.seconds * i.gpus for i in later.given if i.workload == name) for name in ("w", "(unattributed)")
+    }
+    assert held == {"w": 2 * 605, "(unattributed)": 601}
+
+
+def test_a_mark_that_cannot_be_understood_costs_its_engine_alone():
+    both = (watch("e"), watch("f", workload="v"))
+    follower = Follower(*both)
+    follower.at(T, page(T, **OLD), page(T, engine="f", **OLD))
+    follower.committed["f"] = b"\x81\xa1x\x01"
+    later = Follower(*both)
+    (fault,) = later.meter.restore(follower.committed, 0.0)
+    assert fault.startswith("f: ")
+    later.at(T + 60, page(T + 60, **OLD), page(T + 60, engine="f", **OLD))
+    assert (later.seconds(engine="e"), later.seconds(engine="f")) == (60, 0)
 
 
 def test_unaccounted_time_counts_every_gpu():

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from inferometer import economics, pipeline
 from inferometer.app.clock import Clock
 from inferometer.app.feeds import Feeds
@@ -146,10 +144,9 @@ class Agent:
         return True, "reloaded"
 
     def _restore(self) -> None:
-        try:
-            self._meter.restore(self._ledger.state.marks, self._clock.ahead())
-        except msgspec.MsgspecError as error:  # the totals are whole: only what happened since the last run is lost
-            _log.error("the last readings cannot be understood; engines start anew", extra={"error": str(error)})
+        """The totals are whole whatever the marks say: only what happened since the last run can be lost."""
+        for fault in self._meter.restore(self._ledger.state.marks, self._clock.ahead()):
+            _log.error("a last reading cannot be understood and starts anew", extra={"error": fault})
 
     async def _stream(self) -> None:
         await pipeline.run(

@@ -121,7 +121,7 @@ class Publisher:
                 values["inferometer_gpu_share_ratio", where] = hold.fraction
         for uuid, ratio in self._meter.joules.consistency().items():
             values["inferometer_gpu_energy_consistency_ratio", (uuid,)] = ratio
-        for uuid, watts in self._meter.joules.floors().items():
+        for uuid, watts in self._meter.joules.floors(self.plan.assumed.idle_watts if self.plan else None).items():
             values["inferometer_gpu_idle_power_watts", (uuid,)] = watts
         return values
 

@@ -151,6 +151,12 @@ def _energy(change: _Change) -> Iterator[Value]:
     if "gpu" not in components:
         return
     gpu, host, overhead = (change.sum(_JOULES, name) for name in ("gpu", "host", "overhead"))
+    held = change.sum("inferometer_gpu_seconds_total")
+    metered = change.sum("inferometer_metered_gpu_seconds_total")
+    if held > 0:
+        yield change.account("energy_coverage_ratio"), min(1.0, metered / held)
+    if gpu <= 0 and metered <= 0:
+        return  # no reading in the window is not a zero
     yield change.account("power_watts"), gpu / change.seconds
     boundaries = {"gpu": gpu}
     if "host" in components:
@@ -161,7 +167,3 @@ def _energy(change: _Change) -> Iterator[Value]:
         tokens = change.tokens(*kinds)
         for boundary, joules in boundaries.items() if tokens > 0 else ():
             yield change.account("energy_per_token_joules", of, boundary), joules / tokens
-    held = change.sum("inferometer_gpu_seconds_total")
-    if held > 0:
-        metered = change.sum("inferometer_metered_gpu_seconds_total")
-        yield change.account("energy_coverage_ratio"), min(1.0, metered / held)

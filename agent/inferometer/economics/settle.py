@@ -59,13 +59,13 @@ def _resets(entry: Entry, interval: Interval) -> None:
 def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
     """Post the cost by component and return its sum; None without a price or without any GPU."""
     tokens = sum(count for change in interval.models.values() for count in change.tokens.values())
-    if policy.price is None or (interval.gpus == 0 and not (tokens and policy.training and policy.training.tokens)):
+    power = _electricity(interval, policy)
+    by_tokens = tokens and policy.training and policy.training.tokens
+    if policy.price is None or (interval.gpus == 0 and not power and not by_tokens):
         return None
     per_gpu = prices.held(policy.price, interval.until, interval.seconds)
     cost = {name: money * interval.gpus for name, money in per_gpu.items()}
-    metered = isinstance(policy.price, prices.Owned) and policy.price.metered
-    if metered and policy.electricity is not None:
-        cost["electricity"] = prices.energy_cost(interval.joules(estimated=False), policy.electricity)
+    cost["electricity"] = power
     if policy.training is not None:
         share = 1.0 if policy.training.tokens else interval.part
         cost["training"] = prices.amortised(policy.training, interval.seconds, tokens) * share
@@ -75,6 +75,13 @@ def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
             amount = cost.get(component, 0.0) * shares.get(state, 0.0)
             _post(entry, ("inferometer_cost_total", (interval.workload, component, state)), amount)
     return sum(cost.values())
+
+
+def _electricity(interval: Interval, policy: Policy) -> float:
+    """Money for metered joules, where an owned price leaves the power to the meter; GPUs of others included."""
+    if not isinstance(policy.price, prices.Owned) or not policy.price.metered or policy.electricity is None:
+        return 0.0
+    return prices.energy_cost(interval.joules(estimated=False), policy.electricity)
 
 
 def _token_cost(entry: Entry, interval: Interval, policy: Policy, money: float) -> None:

@@ -116,17 +116,26 @@ class Device(Struct):
     floor: Floor = field(default_factory=Floor)
     agreement: Agreement = field(default_factory=Agreement)
     taken_over_at: float | None = None
+    counted_at: float = 0.0
     resets: int = 0
 
     def read(self, at: float, joules: float | None, watts: float | None, longest_seconds: float) -> Stretch | None:
         """One reading: the counter where there ever was one, else the samples (formulas §8)."""
         sampled = self._sampled(at, watts, longest_seconds) if watts is not None else None
         if joules is None:
-            return sampled if self.counter is None else None
+            return self._uncounted(at, sampled)
+        self.counted_at = at
         if self.counter is None:
             self.counter = Counter(joules, at)
             return sampled
         return self._counted(at, joules, self.counter)
+
+    def _uncounted(self, at: float, sampled: Stretch | None) -> Stretch | None:
+        """Without a counter the samples count; one that only failed is waited for, since it knows what it missed."""
+        if self.counter is not None and at - self.counted_at > _LAG_SECONDS and sampled is not None:
+            self.counter = None
+            return None
+        return sampled if self.counter is None else None
 
     def _sampled(self, at: float, watts: float, longest_seconds: float) -> Stretch | None:
         if self.samples is None:
@@ -159,6 +168,7 @@ class Device(Struct):
     def shift(self, seconds: float) -> None:
         """Move all times to another clock."""
         self.heard_at += seconds
+        self.counted_at += seconds
         if self.counter is not None:
             self.counter.at += seconds
         if self.samples is not None:

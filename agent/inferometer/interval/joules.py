@@ -35,6 +35,7 @@ class Assumed(Struct, frozen=True):
 class Joules(Struct):
     """Remembers every meter, by GPU and by domain of the host, and what waits for its engine.
 
+    ``is_host_new``: the agent was away: a counter of the host that fell may have begun anew with the machine.
     ``host_at``: until when the configured watts of the host are charged. ``resets``: by source, not posted yet.
     """
 
@@ -42,6 +43,7 @@ class Joules(Struct):
     domains: dict[str, Counter] = field(default_factory=dict)
     host_floor: Floor = field(default_factory=Floor)
     host_at: float | None = None
+    is_host_new: bool = False
     pending: dict[Where, Pending] = field(default_factory=dict)
     resets: dict[str, int] = field(default_factory=dict)
 
@@ -64,9 +66,7 @@ class Joules(Struct):
             device = self._device(reading, gpu) if holders and gpu.up else None
             if device is None:
                 continue
-            if assumed.idle_watts is not None:
-                device.floor.watts = assumed.idle_watts
-            elif gpu.power_watts is not None:
+            if gpu.power_watts is not None:
                 rests = all(resting(watch, gpu) for watch, _ in holders)
                 device.floor.see(reading.at, gpu.power_watts, resting=rests)
             before = device.resets
@@ -74,19 +74,23 @@ class Joules(Struct):
             stretch = device.read(reading.at, gpu.energy_joules, gpu.power_watts, longest)
             self.resets[reading.source] += device.resets - before
             if stretch is not None:
-                self._share_gpu(gpu, device, stretch, holders)
+                floor = device.floor if assumed.idle_watts is None else Floor(assumed.idle_watts)
+                self._share_gpu(gpu, stretch, floor, holders)
 
     def read_host(self, reading: HostReading, watches: Iterable[Watch], *, resting: bool) -> None:
         """Take one reading of the host's counters; they wrap, and one that cannot be followed starts anew."""
-        gained = 0.0
-        seconds = 0.0
+        gained = seconds = 0.0
+        moved = 0
         for domain in reading.domains:
             counter = self.domains.setdefault(domain.name, Counter(domain.energy_joules, reading.at))
-            stretch = counter.read(reading.at, domain.energy_joules, domain.range_joules)
+            wraps_at = 0.0 if self.is_host_new else domain.range_joules
+            stretch = counter.read(reading.at, domain.energy_joules, wraps_at)
             if stretch is not None:
-                gained, seconds = gained + stretch.joules, max(seconds, stretch.seconds)
+                gained, seconds, moved = gained + stretch.joules, max(seconds, stretch.seconds), moved + 1
+        self.is_host_new = self.is_host_new and not reading.domains
         if seconds > 0:
-            self.host_floor.see(reading.at, gained / seconds, resting=resting)
+            if moved == len(self.domains):  # a part of the host is no floor of the whole
+                self.host_floor.see(reading.at, gained / seconds, resting=resting)
             self._share_host(Stretch(seconds, gained, "counter"), watches)
 
     def tick_host(self, at: float, watts: float, watches: Iterable[Watch], interval: float) -> None:
@@ -109,9 +113,9 @@ class Joules(Struct):
         ratios = {uuid: device.agreement.ratio for uuid, device in self.devices.items()}
         return {uuid: ratio for uuid, ratio in ratios.items() if ratio is not None}
 
-    def floors(self) -> dict[str, float]:
-        """By GPU, the watts that it draws with nothing to do, where they are known."""
-        floors = {uuid: device.floor.watts for uuid, device in self.devices.items()}
+    def floors(self, configured: float | None = None) -> dict[str, float]:
+        """By GPU, the watts that it draws with nothing to do, where they are ``configured`` or known."""
+        floors = {uuid: configured or device.floor.watts for uuid, device in self.devices.items()}
         return {uuid: watts for uuid, watts in floors.items() if watts is not None}
 
     def shift(self, seconds: float) -> None:
@@ -121,7 +125,7 @@ class Joules(Struct):
         for counter in self.domains.values():
             counter.at += seconds
         self.host_floor.resting_since = None
-        self.host_at = None
+        self.host_at, self.is_host_new = None, True
 
     def _device(self, reading: GpuReading, gpu: Gpu) -> Device | None:
         """The GPU's meters if this source is the one that counts: the most trusted of those that are heard."""
@@ -138,9 +142,9 @@ class Joules(Struct):
         device.heard_at = reading.at
         return device
 
-    def _share_gpu(self, gpu: Gpu, device: Device, stretch: Stretch, holders: list[tuple[Watch, Hold]]) -> None:
+    def _share_gpu(self, gpu: Gpu, stretch: Stretch, floor: Floor, holders: list[tuple[Watch, Hold]]) -> None:
         active = _activities(gpu, [hold for _, hold in holders])
-        states = device.floor.split(stretch)
+        states = floor.split(stretch)
         for (watch, hold), share in zip(holders, active, strict=True):
             mine = {s: joules * (share if s == "active" else hold.fraction) for s, joules in states.items()}
             metered = stretch.seconds * hold.fraction if stretch.method != "estimated" else 0.0
