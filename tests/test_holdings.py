@@ -91,6 +91,32 @@ def test_mig_instances_cost_what_they_block(tmp_path):
     assert held(small)[UNATTRIBUTED] == [("0", "MIG-2", 1 / 7, "none"), ("0", "", 4 / 7, "none")]
 
 
+def test_a_gpu_is_claimed_as_a_whole_or_by_its_instances(tmp_path):
+    """Shares of both kinds cannot be added up; shares of the whole of it can."""
+    gpus = cut((3, 4), (3, 4))
+    lines = ("{name: a, gpus: [GPU-0], share: 0.5}", "{name: b, gpus: [MIG-0], share: 0.5}")
+    mixed = owned(tmp_path, workloads(*lines), gpus)
+    assert mixed.charged == {"a": 0, "b": 0, UNATTRIBUTED: pytest.approx(1)}
+    (fault,) = mixed.faults
+    assert fault == (
+        "GPU GPU-0 is claimed by a and b as a whole and by its instances: its money and joules go to (unattributed); "
+        "list either the whole of it or instances, not both"
+    )
+    whole = owned(tmp_path, workloads(lines[0]), gpus)
+    assert (whole.charged, whole.faults) == ({"a": 0.5, UNATTRIBUTED: 0.5}, ())
+
+
+def test_the_kubelet_goes_before_labels(tmp_path):
+    """A label that is out of date divides no device whose holder the kubelet names; where it names none, labels do."""
+    text = workloads('{name: a, engines: [{url: "http://a:1/metrics", pod: llm/vllm-0}]}')
+    gpus = (Gpu("GPU-0", 0, pods=(OTHER,)), Gpu("GPU-1", 1, pods=(POD,)), Gpu("GPU-2", 2, pods=(POD,)))
+    kubelet = Holdings("pod-resources", 0.0, pods={"GPU-0": (POD,), "GPU-1": (OTHER,)})
+    assert held(owned(tmp_path, text, gpus, NODE, kubelet)) == {
+        "a": [("0", "", 1, "exclusive"), ("2", "", 1, "exclusive")],
+        UNATTRIBUTED: [("1", "", 1, "none")],
+    }
+
+
 def test_the_agent_of_a_node_goes_by_pods(tmp_path):
     """Labels of dcgm-exporter, for instances and for whole GPUs."""
     gpus = (*cut((3, 4), (3, 4), pods=((POD,), (OTHER,))), Gpu("GPU-1", 1, pods=(POD,)), Gpu("GPU-2", 2))

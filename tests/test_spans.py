@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from inferometer import config
+from inferometer import adapters, config
+from inferometer.adapters import SpanReader
 from inferometer.app.plan import plan
 from inferometer.app.replay import replay
 from inferometer.app.spans import Spans
@@ -163,3 +164,12 @@ def test_strata_wait_for_spans_where_they_are_routed(tmp_path):
         return [member.engine for watch in planned(text, tmp_path).watches for member in watch.members if member.traced]
 
     assert (waiting(ONE), waiting(TWO), waiting(FRONTEND)) == (["a:1"], ["a:1"], ["f:1"])
+
+
+def test_a_reason_that_is_too_deep_to_parse_is_a_word():
+    """It fails its own request, and no other of the batch."""
+    deep = {"rid": "x", "gen_ai.response.finish_reasons": "[" * 5000}
+    span = Span(bytes(24), "Req x", WALL - 1, WALL, failed=False, attributes=LATENCY | deep)
+    read = SpanReader([adapters.builtin()["sglang"]])(span)
+    assert isinstance(read, Request)
+    assert read.outcome == "error"

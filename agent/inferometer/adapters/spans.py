@@ -109,5 +109,5 @@ def _reasons(finish: Finish, attributes: Mapping[str, Value]) -> tuple[str, ...]
         return (text,) if text else ()
     try:
         return tuple(map(str, json.loads(text)))
-    except ValueError:
+    except (ValueError, RecursionError):
         return (text,)

@@ -129,9 +129,9 @@ def _names(gpu: Gpu, instance: Instance | None) -> tuple[str, ...]:
 
 
 def _holders(labelled: Iterable[Pod], kubelet: Holdings | None, *names: str) -> set[str]:
-    """The pods of a device by its labels and by the kubelet, which knows it by one of these names."""
+    """The pods of a device by the kubelet, which knows it by one of these names; by its labels where it names none."""
     told = [pod for name in names for pod in kubelet.pods.get(name, ())] if kubelet is not None else []
-    return {f"{pod.namespace}/{pod.name}" for pod in (*labelled, *told)}
+    return {f"{pod.namespace}/{pod.name}" for pod in told or labelled}
 
 
 def _slices(gpu: Gpu) -> dict[str, float]:
@@ -148,19 +148,20 @@ def _hold(claim: Claim, slices: Mapping[str, float]) -> Hold:
 
 
 def _contested(gpu: Gpu, claims: list[Claim]) -> str:
-    """The sentence, where more is claimed than there is."""
+    """The sentence, where more is claimed than there is, or a device both as a whole and by its instances."""
     whole = sum(claim.share for claim in claims if not claim.instance)
     parts: dict[str, float] = {}
     for claim in claims:
         if claim.instance:
             parts[claim.instance] = parts.get(claim.instance, 0.0) + claim.share
-    if whole + max(parts.values(), default=0.0) <= 1 + _ROUNDING:
+    is_mixed = bool(parts) and len(claims) > sum(1 for claim in claims if claim.instance)
+    if not is_mixed and max(whole, *parts.values(), 0.0) <= 1 + _ROUNDING:
         return ""
     names = " and ".join(dict.fromkeys(claim.workload for claim in claims))
-    return (
-        f"GPU {gpu.uuid} is claimed by {names}: its money and joules go to {UNATTRIBUTED}; "
-        f"list it in one of them, or give each a share below 1"
-    )
+    how, cure = "", "list it in one of them, or give each a share below 1"
+    if is_mixed:
+        how, cure = " as a whole and by its instances", "list either the whole of it or instances, not both"
+    return f"GPU {gpu.uuid} is claimed by {names}{how}: its money and joules go to {UNATTRIBUTED}; {cure}"
 
 
 def _rest(uuid: str, held: list[Hold], slices: Mapping[str, float]) -> list[Hold]:
