@@ -66,7 +66,9 @@ def plan(  # noqa: PLR0913, PLR0917 - all that a plan follows from
         config=settings,
         watches=_watches(settings, targets, owned, since or {}),
         policies=policies | {UNATTRIBUTED: _nobody(settings)},
-        assumed=Assumed(settings.gpu.idle_watts, settings.host.watts if settings.host is not None else None),
+        assumed=Assumed(
+            settings.gpu.idle_watts, settings.host.watts if settings.host is not None else None, settings.gpu.sources
+        ),
         targets=targets,
         exporter=_exporter(settings),
         adapters=known,

@@ -12,7 +12,6 @@ from inferometer.model import Energy, Gpu, GpuReading, HostReading
 
 _LONGEST_GAP_SECONDS = 30.0
 _HEARD_SECONDS = 60.0  # a source that was silent for so long gives way to another
-_RANKS = ("nvml", "dcgm")
 _STATES = ("active", "idle", "unknown")
 Where = tuple[str, str]
 """Workload and engine."""
@@ -26,10 +25,14 @@ class Pending(Struct):
 
 
 class Assumed(Struct, frozen=True):
-    """What the owner says of power: ``idle_watts`` of every GPU and ``host_watts``; None = not said."""
+    """What the owner says of power: ``idle_watts`` of every GPU and ``host_watts``; None = not said.
+
+    ``sources``: of readings of GPUs, the most trusted first.
+    """
 
     idle_watts: float | None = None
     host_watts: float | None = None
+    sources: tuple[str, ...] = ("nvml", "dcgm")
 
 
 class Joules(Struct):
@@ -63,7 +66,7 @@ class Joules(Struct):
         self.resets.setdefault(reading.source, 0)
         for gpu in reading.gpus:
             holders = [(watch, hold) for watch in watches for hold in watch.holds if hold.gpu == gpu.uuid]
-            device = self._device(reading, gpu) if holders and gpu.up else None
+            device = self._device(reading, gpu, assumed.sources) if holders and gpu.up else None
             if device is None:
                 continue
             if gpu.power_watts is not None:
@@ -127,7 +130,7 @@ class Joules(Struct):
         self.host_floor.resting_since = None
         self.host_at, self.is_host_new = None, True
 
-    def _device(self, reading: GpuReading, gpu: Gpu) -> Device | None:
+    def _device(self, reading: GpuReading, gpu: Gpu, sources: tuple[str, ...]) -> Device | None:
         """The GPU's meters if this source is the one that counts: the most trusted of those that are heard."""
         if gpu.energy_joules is None and gpu.power_watts is None:
             return None
@@ -136,7 +139,7 @@ class Joules(Struct):
             device = self.devices[gpu.uuid] = Device(reading.source, reading.at)
         elif device.source != reading.source:
             silent = reading.at - device.heard_at > _HEARD_SECONDS
-            if not silent and _rank(reading.source) >= _rank(device.source):
+            if not silent and _rank(reading.source, sources) >= _rank(device.source, sources):
                 return None
             device.source, device.taken_over_at = reading.source, reading.at
         device.heard_at = reading.at
@@ -170,8 +173,8 @@ class Joules(Struct):
                 pending.energy[where] = pending.energy.get(where, 0.0) + states.get(state, 0.0) * part
 
 
-def _rank(source: str) -> int:
-    return _RANKS.index(source) if source in _RANKS else len(_RANKS)
+def _rank(source: str, sources: tuple[str, ...]) -> int:
+    return sources.index(source) if source in sources else len(sources)
 
 
 def _activities(gpu: Gpu, holds: list[Hold]) -> list[float]:
