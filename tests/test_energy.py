@@ -204,6 +204,29 @@ def test_a_machine_that_was_started_again_began_its_counters_anew():
     assert (follower.total("joules"), later.total("joules")) == (50, 30 + 980)
 
 
+def test_joules_that_wait_stay_with_the_workload_that_used_them():
+    """An engine moves to another workload between a reading of its GPU and its next page."""
+    follower = Follower(watch("e", workload="v", uuids="a"))
+    follower.at(T, gpu(T, energy_joules=0.0), page(T))
+    follower.at(T + 4, gpu(T + 4, energy_joules=1_000.0))
+    follower.meter.watch([watch("e", workload="w", uuids="a")], 5.0)
+    follower.at(T + 5, gpu(T + 5, energy_joules=1_500.0), page(T + 5))
+    assert [follower.total("joules", workload=name) for name in "vw"] == [1_000, 500]
+
+
+def test_a_part_of_the_host_is_no_floor_of_the_whole():
+    """One counter is missing for once, while everything rests."""
+
+    def reading(at, package, memory=None):
+        domains = (Domain("package-0", package), *(() if memory is None else (Domain("dram-0", memory),)))
+        return HostReading("rapl", at, domains=domains)
+
+    steps = [reading(T + n, 100.0 * n, 100.0 * n) for n in range(6)]
+    whole = told(*steps, interval=1.0).meter.joules.host_floor.watts
+    part = told(*steps, reading(T + 6, 600.0), interval=1.0).meter.joules.host_floor.watts
+    assert (whole, part) == (200.0, 200.0)
+
+
 def mig(at, joules, *activities):
     """One GPU cut into 3g, 2g and 1g."""
     cut = zip("xyz", (3, 2, 1), (4, 2, 1), activities, strict=True)
