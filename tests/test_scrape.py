@@ -105,6 +105,44 @@ def test_connections_are_kept_and_the_request_is_plain():
     assert not any(word in heads[-1].lower() for word in ("cookie", "authorization"))
 
 
+def test_a_connection_that_the_server_closed_meanwhile_costs_no_reading():
+    """uvicorn closes what is idle for 5 s, which may be the moment of the next request: it is sent once more."""
+    heads = []
+
+    async def handle(head, writer):
+        heads.append(head)
+        writer.write(answer())
+        await writer.drain()
+        if len(heads) < 5:
+            asyncio.get_running_loop().call_soon(writer.close)
+
+    async def slowly():
+        async with serving(handle) as origin, open_session() as session:
+            scraper = Scraper(Target("t", origin), None, session, boottime)
+            pages = []
+            for seconds in (0, 0, 0, 0.05, 0):
+                await asyncio.sleep(seconds)
+                pages.append((await scraper.read()).error)
+            return pages
+
+    assert asyncio.run(slowly()) == [""] * 5
+    assert len(heads) == 5
+
+
+def test_what_comes_after_an_answer_is_not_taken_for_the_next_one():
+    """A server that sends two answers to one request loses its connection."""
+    first, second = answer(b"x 1\n"), answer(b"x 2\n")
+    calls = []
+
+    async def handle(_head, writer):
+        calls.append(writer)
+        writer.write(first + second if len(calls) == 1 else first)
+
+    page = read_from(handle, times=3)
+    assert (page.error, [value for _, value in page.series]) == ("", [1.0])
+    assert len(set(calls)) == 2
+
+
 def raw_deflate(body):
     stream = zlib.compressobj(wbits=-15)
     return stream.compress(body) + stream.flush()
@@ -416,15 +454,15 @@ def test_a_dead_name_server_keeps_nobody_else_waiting(monkeypatch):
     async def run():
         resolver = Resolver()
         for _ in range(3):
-            waits = [asyncio.wait_for(resolver.resolve(f"bad{i}", 80), 0.05) for i in range(50)]
+            waits = [asyncio.wait_for(resolver.lookup(f"bad{i}", 80), 0.05) for i in range(50)]
             await asyncio.gather(*waits, return_exceptions=True)
         async with asyncio.timeout(0.4):
-            found = await resolver.resolve("good", 8000)
-        late = await resolver.resolve("bad7", 80)
+            found = await resolver.lookup("good", 8000)
+        late = await resolver.lookup("bad7", 80)
         return found, late
 
     found, late = asyncio.run(run())
-    assert (found[0]["host"], found[0]["port"], late[0]["port"]) == ("127.0.0.1", 8000, 80)
+    assert (found[0][4], late[0][4][1]) == (("127.0.0.1", 8000), 80)
     assert sorted(asked) == sorted(["good", *(f"bad{i}" for i in range(50))])
 
 

@@ -16,7 +16,7 @@ from inferometer.app.completions import Completions, RefusedError, addresses
 from inferometer.errors import InferometerError, SourceError
 from inferometer.model import EngineSignal
 from inferometer.sources import boottime, public_url
-from inferometer.sources.scrape import Scraper, Target
+from inferometer.sources.scrape import Scraper, Target, open_session
 
 Progress = Callable[[str, str], None]
 """Called with the name of the phase and how far it is."""
@@ -52,9 +52,12 @@ async def _bench(trial: Trial, progress: Progress) -> AsyncIterator[_Bench]:
     target = Target(public_url(page), page, bearer_token_file=trial.bearer_token_file)
     api = Target(public_url(base), base, bearer_token_file=trial.bearer_token_file)
     connector = aiohttp.TCPConnector(limit=0)  # as many calls at a time as were asked for
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False) as session:
-        server = _Server(target, Scraper(target, None, session, boottime), 1 if trial.force else _POLLS)
-        yield _Bench(trial, server, Completions(api, session, trial.model, patience), progress)
+    async with (
+        aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False) as calls,
+        open_session() as pages,
+    ):
+        server = _Server(target, Scraper(target, None, pages, boottime), 1 if trial.force else _POLLS)
+        yield _Bench(trial, server, Completions(api, calls, trial.model, patience), progress)
 
 
 class _Totals(Struct, frozen=True):

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,6 +22,7 @@ from inferometer.sources import SourceStats, boottime, public_url
 from inferometer.sources.detached import detached
 from inferometer.sources.gpu_prices import NODE_PRICE, catalog_price, opencost_price
 from inferometer.sources.scrape import Scraper, Target, open_session
+from inferometer.sources.session import Session
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_SECONDS = 2.0
@@ -41,7 +41,7 @@ class Feeds:
     """Keeps a quote for every price that has a feed. ``session`` is set before; ``changed`` hears of another price."""
 
     def __init__(self, wall: Callable[[], float], changed: Callable[[], None]) -> None:
-        self.session: aiohttp.ClientSession | None = None
+        self.session: Session | None = None
         self._wall, self._changed = wall, changed
         self._feeds: dict[str, Feed] = {}
         self._quotes: dict[str, Quote] = {}
@@ -163,7 +163,7 @@ async def read_once(settings: Config) -> Config:
     return quoted(settings, quotes)
 
 
-async def _price(feed: Feed, session: aiohttp.ClientSession | None) -> float:
+async def _price(feed: Feed, session: Session | None) -> float:
     """One reading. Raises SourceError."""
     if feed.csv is not None:
         columns = {"AcceleratorName": feed.accelerator, "InstanceType": feed.instance, "Region": feed.region}

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from functools import partial
 from typing import Any
 
-import aiohttp
-
 from inferometer import adapters
 from inferometer.app.clock import Clock
 from inferometer.app.plan import Plan
@@ -31,6 +29,7 @@ from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.podresources import PodResources
 from inferometer.sources.rapl import Rapl
 from inferometer.sources.scrape import Scraper, Target
+from inferometer.sources.session import Session
 
 _log = logging.getLogger(__name__)
 _Poll = tuple[Target | str, float, frozenset[str]]
@@ -51,7 +50,7 @@ class Readers:
     def __init__(
         self, clock: Clock, nvml: NvmlSource | None, spans: Spans, environ: Mapping[str, str] | None = None
     ) -> None:
-        self.session: aiohttp.ClientSession | None = None
+        self.session: Session | None = None
         self.stats = SourceStats()
         self._clock, self._nvml, self._spans, self._environ = clock, nvml, spans, environ or {}
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()

@@ -53,12 +53,12 @@ class Credentials:
             return ""
         return "Basic " + b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
 
-    def tls(self) -> ssl.SSLContext | bool:
-        """The context to connect with; True = the default one. SourceError: ``auth_file``, ``tls``."""
+    def tls(self) -> ssl.SSLContext | None:
+        """The context to connect with; None = the default one. SourceError: ``auth_file``, ``tls``."""
         target = self._target
         paths = [path for path in (target.ca_file, target.cert_file, target.key_file) if path]
         if not paths and not target.insecure_skip_verify:
-            return True
+            return None
         stamp = _stamp(*paths)
         if self._context is None or self._context[0] != stamp:
             self._context = (stamp, _context(target))

@@ -168,7 +168,7 @@ class _Server:
             params=dict(asked),
             headers={"Accept": "application/json", "User-Agent": "inferometer"}
             | ({"Authorization": token} if token else {}),
-            ssl=self._credentials.tls() if self._url.scheme == "https" else True,
+            ssl=(self._url.scheme == "https" and self._credentials.tls()) or True,
             timeout=timeout or aiohttp.ClientTimeout(total=_LIST_SECONDS),
             allow_redirects=False,
         )

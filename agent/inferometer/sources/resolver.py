@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from ipaddress import ip_address
 from typing import Any
-
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from inferometer.sources.detached import detached
 
+Address = tuple[int, int, int, str, tuple[Any, ...]]
+"""As getaddrinfo gives it: family, type, protocol, canonical name, socket address."""
 
-class Resolver(AbstractResolver):
+
+class Resolver:
     """getaddrinfo in one thread per host being looked up; whoever asks for the same host meanwhile shares the answer.
 
     asyncio's own way uses six threads on a machine with two cores: six dead names would stop all the others.
     """
 
     def __init__(self) -> None:
-        self._pending: dict[tuple[str, int], asyncio.Future[Any]] = {}
+        self._pending: dict[str, asyncio.Future[list[Address]]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Addresses of ``host``; raises OSError when there are none."""
-        key = (host, family)
-        lookup = self._pending.get(key)
-        if lookup is None:
-            lookup = detached(lambda: _lookup(host, family), f"dns-{host[:40]}")
-            self._pending[key] = lookup
-            lookup.add_done_callback(lambda _: self._pending.pop(key, None))
-        return [_result(host, port, info) for info in await asyncio.shield(lookup)]
+    async def lookup(self, host: str, port: int) -> list[Address]:
+        """Addresses of ``host`` with this port; raises socket.gaierror, or another OSError, when there are none."""
+        found = _lookup(host, socket.AI_NUMERICHOST) if _is_address(host) else await self._looked_up(host)
+        return [(*one[:4], (one[4][0], port, *one[4][2:])) for one in found]
 
-    async def close(self) -> None:
-        """Nothing to close: a lookup that still hangs ends with the process."""
+    async def _looked_up(self, host: str) -> list[Address]:
+        pending = self._pending.get(host)
+        if pending is None:
+            pending = self._pending[host] = detached(lambda: _lookup(host, socket.AI_ADDRCONFIG), f"dns-{host[:40]}")
+            pending.add_done_callback(lambda _: self._pending.pop(host, None))
+        return await asyncio.shield(pending)
 
 
-def _lookup(host: str, family: int) -> list[Any]:
-    return socket.getaddrinfo(host, None, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+def _lookup(host: str, flags: int) -> list[Address]:
+    return list(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=flags))
 
 
-def _result(host: str, port: int, info: Any) -> ResolveResult:
-    family, _, proto, _, address = info
-    resolved = address[0]
-    if family == socket.AF_INET6 and address[3]:  # a link-local address is good only with its interface
-        resolved = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return ResolveResult(hostname=host, host=resolved, port=port, family=family, proto=proto, flags=flags)
+def _is_address(host: str) -> bool:
+    """Whether no name server is needed."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

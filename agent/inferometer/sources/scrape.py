@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
+import socket
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
-from functools import partial
+from functools import lru_cache, partial
 
-import aiohttp
-from aiohttp import ClientResponse
 from msgspec.structs import replace
 from yarl import URL
 
 from inferometer.errors import SourceError
 from inferometer.model import Page
+from inferometer.sources.connection import Answer
 from inferometer.sources.credentials import Credentials, Target
 from inferometer.sources.inflate import inflate
 from inferometer.sources.page import PageParser, ParsedPage, is_readable
-from inferometer.sources.resolver import Resolver
+from inferometer.sources.session import Session
 
 __all__ = ["REASONS", "Scraper", "Target", "open_session"]
 
@@ -35,37 +34,31 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 _LARGE_BYTES = 1 << 20  # a larger body would hold up the event loop
 _LARGE_COMPRESSED_BYTES = 1 << 14  # it can inflate a thousandfold
-_CONNECTIONS_PER_HOST = 16
 _JSON_REST_SECONDS = 60.0  # trtllm-serve's /metrics is a JSON list that empties when it is read: leave it to its owner
-_HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity", "User-Agent": "inferometer"}
+_HEADERS = ("Accept: text/plain;version=0.0.4", "Accept-Encoding: identity", "User-Agent: inferometer")
 
 # Threads start with the first large page. Not the loop's own pool: the ledger is not to wait for a page.
 _large_pages = ThreadPoolExecutor(2, "large-page")
 
 _FAULTS: tuple[tuple[type[BaseException], str, str], ...] = (
-    (TimeoutError, "timeout", "connecting took too long"),
-    (aiohttp.ClientConnectorDNSError, "dns", "the host name cannot be resolved; check the address"),
-    (aiohttp.ClientSSLError, "tls", "no TLS connection; check ca_file, server_name and that the port speaks TLS"),
-    (ssl.SSLError, "tls", "the TLS connection failed"),
-    (aiohttp.ClientConnectorError, "refused", "no connection; is the server up and the port right?"),
-    (aiohttp.ServerDisconnectedError, "reset", "the server hung up before it answered"),
+    (TimeoutError, "timeout", "the server's machine does not answer"),
+    (socket.gaierror, "dns", "the host name cannot be resolved; check the address"),
+    (ssl.SSLError, "tls", "no TLS connection; check ca_file, server_name and that the port speaks TLS"),
+    (ConnectionRefusedError, "refused", "no connection; is the server up and the port right?"),
     (ConnectionError, "reset", "the connection broke"),
-    (aiohttp.ClientPayloadError, "truncated", "the answer ends before its announced end"),
+    (OSError, "refused", "no connection; is the server up and the port right?"),
     (ValueError, "protocol", "the address cannot be used"),
 )
 
 
-def open_session() -> aiohttp.ClientSession:
-    """The one session of all targets: connections are kept, none waits for another host's, nothing is remembered."""
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS_PER_HOST, resolver=Resolver())
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        raise_for_status=False,
-    )
+@contextlib.asynccontextmanager
+async def open_session() -> AsyncIterator[Session]:
+    """The one session of all targets."""
+    session = Session()
+    try:
+        yield session
+    finally:
+        await session.close()
 
 
 class Scraper:
@@ -75,7 +68,7 @@ class Scraper:
         self,
         target: Target,
         wanted: Collection[str] | None,
-        session: aiohttp.ClientSession,
+        session: Session,
         clock: Callable[[], float],
         *,
         remember: bool = True,
@@ -125,47 +118,29 @@ class Scraper:
             raise SourceError(reason, detail) from error
 
     async def _fetch(self) -> tuple[bytes, str]:
-        """The body as it was sent and its content encoding, after at most three redirects."""
-        given = URL(self._target.url)
-        authorization = self._credentials.authorization(given)
-        url = given.with_user(None)
+        """The body as it was sent and its content encoding, after at most three redirects.
+
+        Token, client certificate and trusted CA are for the configured scheme, host and port alone, and do not come
+        back after a detour.
+        """
+        url = URL(self._target.url)
+        authorization, at_home = self._credentials.authorization(url), True
+        url = url.with_user(None)
         home = url.origin()
         for _ in range(_MAX_REDIRECTS + 1):
-            at_home = url.origin() == home
-            if not at_home:
-                authorization = ""  # and it does not come back after a detour
-            async with self._get(url, authorization, at_home=at_home) as response:
-                if response.status == 200:
-                    return await self._body(response), response.headers.get("Content-Encoding", "").strip().lower()
-                url = _next(url, response)
+            at_home = at_home and url.origin() == home
+            answer = await self._get(url, authorization if at_home else "", at_home=url.origin() == home)
+            if answer.status == 200:
+                return answer.body, answer.headers.get(b"content-encoding", "").strip().lower()
+            url = _next(url, answer)
         raise SourceError("redirect", f"more than {_MAX_REDIRECTS} redirects")
 
-    def _get(self, url: URL, authorization: str, *, at_home: bool) -> AbstractAsyncContextManager[ClientResponse]:
-        """A request; token, client certificate and trusted CA are for the configured scheme, host and port alone."""
-        tls = at_home and url.scheme == "https"
-        return self._session.get(
-            url,
-            headers=_HEADERS | {"Authorization": authorization} if authorization else _HEADERS,
-            ssl=self._credentials.tls() if tls else True,
-            server_hostname=self._target.server_name or None if tls else None,
-            allow_redirects=False,
-        )
-
-    async def _body(self, response: ClientResponse) -> bytes:
+    async def _get(self, url: URL, authorization: str, *, at_home: bool) -> Answer:
         limit = self._target.max_page_bytes
-        chunks: list[bytes] = []
-        size = response.content_length or 0
-        if size <= limit:
-            size = 0
-            async for chunk in response.content.iter_any():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    break
-        if size > limit:
-            response.close()
-            raise SourceError("too_large", f"the page is larger than {limit} bytes (max_page_bytes)")
-        return b"".join(chunks)
+        if not at_home or url.scheme != "https":
+            return await self._session.get(url, _request(url, authorization), limit)
+        tls = self._credentials.tls()
+        return await self._session.get(url, _request(url, authorization), limit, tls, self._target.server_name)
 
     async def _parse(self, body: bytes, encoding: str) -> ParsedPage:
         limit = self._target.max_page_bytes
@@ -195,29 +170,33 @@ def _kind(text: bytes) -> str:
     return {b"<": "HTML", b"{": "JSON", b"[": "JSON"}.get(text.lstrip()[:1], "something else")
 
 
-def _next(url: URL, response: ClientResponse) -> URL:
+@lru_cache(maxsize=2048)
+def _request(url: URL, authorization: str) -> bytes:
+    """The same bytes at every reading."""
+    more = [f"Authorization: {authorization}"] if authorization else []
+    lines = (f"GET {url.raw_path_qs} HTTP/1.1", f"Host: {url.host_port_subcomponent}", *_HEADERS, *more, "", "")
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def _next(url: URL, answer: Answer) -> URL:
     """Where an answer that is no page sends the reader."""
-    location = response.headers.get("Location", "")
-    if response.status not in _REDIRECTS:
-        hint = "; check the token" if response.status in {401, 403} else ""
-        raise SourceError("status", f"the server answered {response.status}{hint}")
+    location = answer.headers.get(b"location", "")
+    if answer.status not in _REDIRECTS:
+        hint = "; check the token" if answer.status in {401, 403} else ""
+        raise SourceError("status", f"the server answered {answer.status}{hint}")
     try:
         target = url.join(URL(location)).with_user(None)
         if location and target.scheme in {"http", "https"} and target.host:
             return target
     except ValueError:
         pass
-    raise SourceError("redirect", f"a redirect ({response.status}) to no usable address")
+    raise SourceError("redirect", f"a redirect ({answer.status}) to no usable address")
 
 
 def _fault(error: Exception) -> tuple[str, str]:
     """Reason and sentence for whatever went wrong."""
     if isinstance(error, SourceError):
         return error.reason, str(error)
-    if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
-        return "timeout", "the server's machine does not answer"
-    if isinstance(error, aiohttp.ClientPayloadError) and "ConnectionResetError" in str(error):
-        return "reset", "the connection broke in the middle of the answer"  # aiohttp leaves the cause in the text only
     for kind, reason, sentence in _FAULTS:
         if isinstance(error, kind):
             return reason, f"{sentence} ({_cause(error)})"
