@@ -4,7 +4,7 @@ from bisect import bisect_left
 from itertools import accumulate
 
 from inferometer.interval import Hold, Meter, Watch, Watched
-from inferometer.model import Batch, EngineSignal, Gpu, GpuReading, Histogram, Key, Traits
+from inferometer.model import Batch, EngineSignal, Gpu, GpuReading, Histogram, Key, Page, Traits
 
 INF = float("inf")
 EDGES = (0.1, 0.5, 1.0, INF)
@@ -34,6 +34,12 @@ def page(at, counters=None, *, engine="e", running=0, waiting=0, fds=None, seen=
         vital=(at,) if vital is None else vital,
         **rest,
     )  # fmt: skip
+
+
+def scraped(source, at, series):
+    """A page as it was read, out of its series with their values."""
+    layout, values = zip(*series, strict=True) if series else ((), ())
+    return Page(source, at, layout=layout, values=values)
 
 
 def no_page(at, error="refused", engine="e"):

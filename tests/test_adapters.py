@@ -25,7 +25,7 @@ def page(text: str | bytes, malformed: int = 0) -> Page:
     body = text.encode() if isinstance(text, str) else text
     parsed = PageParser(adapters.wanted(adapters.builtin().values())).parse(body)
     assert parsed.malformed == malformed
-    return Page("e", 7.0, series=parsed.series)
+    return Page("e", 7.0, layout=parsed.layout, values=parsed.values)
 
 
 def signal(text: str | bytes, *known: Adapter, malformed: int = 0) -> EngineSignal:
@@ -271,7 +271,7 @@ def test_a_new_engine_is_one_file(tmp_path: Path) -> None:
     path.write_text(NEW_ENGINE)
     nova = adapters.load(path)
     parsed = PageParser(adapters.wanted([nova])).parse(NEW_PAGE.encode())
-    found = Translator("n", [VLLM, nova])(Page("n", 1.0, series=parsed.series))
+    found = Translator("n", [VLLM, nova])(Page("n", 1.0, layout=parsed.layout, values=parsed.values))
     assert (found.error, found.kind, found.process_start, found.created) == ("", "nova", 1000, 1001)
     assert counters(found) == {"prompt_tokens": {"x": 10}, "output_tokens": {"x": 25}, "finished_ok": {"x": 3}}
     assert histogram(found, "e2e") == Histogram((0.5, float("inf")), (2.0, 3.0), 1.8)
@@ -316,6 +316,6 @@ def test_wanted_names_are_all_that_is_read() -> None:
     """A page cut down to the wanted names means the same, so that sources need not keep the rest."""
     body = gzip.decompress((HERE / "pages" / "vllm.prom.gz").read_bytes())
     everything = PageParser(None).parse(body)
-    translated = Translator("e", [VLLM])(Page("e", 7.0, series=everything.series))
+    translated = Translator("e", [VLLM])(Page("e", 7.0, layout=everything.layout, values=everything.values))
     assert translated == signal(body, VLLM)
     assert len(everything.series) > 2 * len(page(body).series)

@@ -35,7 +35,7 @@ dynamo_component_uptime_seconds 5
 def page(text: str | bytes) -> Page:
     parsed = PageParser(WANTED).parse(text.encode() if isinstance(text, str) else text)
     assert parsed.malformed == 0
-    return Page("e", 7.0, series=parsed.series)
+    return Page("e", 7.0, layout=parsed.layout, values=parsed.values)
 
 
 def signal(text: str | bytes) -> EngineSignal:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from inferometer import adapters
 from inferometer.adapters import Translator
-from inferometer.model import Page
 from inferometer.sources.page import PageParser
+from readings import scraped
 
 HERE = Path(__file__).parent
 ENGINES = ("triton", "triton_vllm", "nim", "llamacpp", "mlc", "kserve")
@@ -41,7 +41,7 @@ def parse(text):
 
 
 def page(text):
-    return Page("e", 7.0, series=parse(text).series)
+    return scraped("e", 7.0, parse(text).series)
 
 
 def fitting(text):

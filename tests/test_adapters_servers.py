@@ -26,7 +26,7 @@ OF_PROCESSES = (
 def page(text: str | bytes) -> Page:
     body = text if isinstance(text, bytes) else text.encode()
     parsed = PageParser(adapters.wanted(KNOWN.values())).parse(body)
-    return Page("e", 7.0, series=parsed.series)
+    return Page("e", 7.0, layout=parsed.layout, values=parsed.values)
 
 
 def signal(*lines: str) -> EngineSignal:

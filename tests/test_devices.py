@@ -17,6 +17,7 @@ from inferometer.economics.attribution import fractions, mig_weight
 from inferometer.errors import AdapterError
 from inferometer.model import Gpu, GpuReading, Instance, Page, Pod
 from inferometer.sources.page import PageParser
+from readings import scraped
 
 PAGES = Path(__file__).parent / "pages"
 FILE = Path(adapters.__file__).parent / "dcgm.yaml"
@@ -34,7 +35,7 @@ def reading(text: str, devices: Devices | None = None, at: float = 7.0) -> GpuRe
     devices = devices or Devices(DCGM)
     parsed = PageParser(devices.wanted).parse(text.encode())
     assert parsed.malformed == 0
-    return devices(Page("dcgm", at, series=parsed.series, seconds=0.1))
+    return devices(Page("dcgm", at, layout=parsed.layout, values=parsed.values, seconds=0.1))
 
 
 def row(name: str, value: float, *labels: str) -> str:
@@ -417,7 +418,7 @@ def test_other_pages_are_refused(text: str, says: str) -> None:
 
 
 def test_all_of_another_page_is_named() -> None:
-    page = Page("x", 1.0, series=PageParser(None).parse(b"a 1\nb 2\n").series)
+    page = scraped("x", 1.0, PageParser(None).parse(b"a 1\nb 2\n").series)
     assert Devices(DCGM)(page).detail.startswith("no page of dcgm-exporter (it has a, b)")
 
 

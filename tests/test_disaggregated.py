@@ -20,9 +20,10 @@ from inferometer.economics import Policy, Slo, settle
 from inferometer.economics.prices import Rented, Step
 from inferometer.exposition import catalog
 from inferometer.interval import Meter, Watch, Watched
-from inferometer.model import TOKEN_TYPES, Batch, Page
+from inferometer.model import TOKEN_TYPES, Batch
 from inferometer.sources.page import PageParser
 from inferometer.sources.recording import Writer
+from readings import scraped
 
 START, SECONDS = 1_774_745_000, 60
 PRICE = 3.60  # per GPU-hour: 0.001 per second
@@ -220,7 +221,7 @@ def metered(servers: tuple[Server, ...], tmp_path: object) -> Totals:
     intervals = []
     for now in range(SECONDS + 1):
         at = float(START + now)
-        pages = [Page(s.name, at, series=parse(s.page(now)).series) for s in servers]
+        pages = [scraped(s.name, at, parse(s.page(now)).series) for s in servers]
         for page in pages:
             meter.add(Batch(at, at), [translators[page.source](page)])
             intervals += meter.due(at)

@@ -17,9 +17,10 @@ from inferometer.app.readers import Readers
 from inferometer.app.replay import replay
 from inferometer.app.spans import Spans
 from inferometer.errors import ConfigError
-from inferometer.model import Page, Series
+from inferometer.model import Series
 from inferometer.sources.page import PageParser
 from inferometer.sources.recording import Writer
+from readings import scraped
 
 HERE = Path(__file__).parent
 MANUAL = (HERE.parent / "docs" / "adapters.md").read_text(encoding="utf-8")
@@ -60,7 +61,7 @@ NOISE = {
 
 def engines_of(*parts: Readings) -> list[str]:
     """What the parts of one page are recognised as, in one order or the other."""
-    orders = [[a.engine for a in adapters.recognised(KNOWN.values(), Page("e", 1.0, series=sum(order, ())))]
+    orders = [[a.engine for a in adapters.recognised(KNOWN.values(), scraped("e", 1.0, sum(order, ())))]
               for order in (parts, parts[::-1])]  # fmt: skip
     assert orders[0] == orders[1]
     return orders[0]
@@ -95,7 +96,7 @@ def test_two_engines_on_one_page_are_never_mixed_up(name: str) -> None:
         kinds = {GOLDEN[name], GOLDEN[other]}
         found = engines_of(PAGES[name], page)
         pair = f"{name} + {other}: {found}"
-        signal = Translator("e", tuple(KNOWN.values()))(Page("e", 1.0, series=PAGES[name] + page))
+        signal = Translator("e", tuple(KNOWN.values()))(scraped("e", 1.0, PAGES[name] + page))
         if len(found) == 1:
             (yielding,) = kinds - {*found} or {found[0]}
             assert found[0] in {*KNOWN[yielding].detect.yields_to, yielding}, pair
@@ -142,7 +143,7 @@ def test_the_manuals_example_means_what_it_says(tmp_path: Path) -> None:
     (expected,) = map(json.loads, blocks("json"))
     adapter = orca(tmp_path)
     series = PageParser(adapter.wanted).parse(ORCA_PAGE.encode()).series
-    found = Translator("e", [adapter])(Page("e", 1.0, series=series))
+    found = Translator("e", [adapter])(scraped("e", 1.0, series))
     sums: dict[str, float] = {}
     for key, value in found.counters.items():
         assert key.model == "llama"

@@ -13,6 +13,7 @@ from inferometer.errors import SourceError
 from inferometer.model import Page, Series
 from inferometer.sources.gpu_prices import NODE_PRICE, catalog_price, opencost_price
 from live import Agent, eventually, inferometer_says
+from readings import scraped
 
 RECORDING = Path(__file__).parent / "recordings" / "vllm-0.32-closed-loop"
 CATALOG = """\
@@ -85,9 +86,9 @@ def node(name, price, **labels):
 
 def test_opencost_is_per_gpu_and_nodes_without_gpus_do_not_count():
     """The gauge of a node with eight GPUs is what one of them costs."""
-    page = Page("opencost", 0.0, series=(node("gpu-1", 2.5), node("gpu-2", 2.5), node("cpu-1", 0.0)))
+    page = scraped("opencost", 0.0, (node("gpu-1", 2.5), node("gpu-2", 2.5), node("cpu-1", 0.0)))
     assert opencost_price(page, {}) == 2.5
-    page = Page("opencost", 0.0, series=(node("gpu-1", 2.5), node("gpu-2", 3.5, region="x")))
+    page = scraped("opencost", 0.0, (node("gpu-1", 2.5), node("gpu-2", 3.5, region="x")))
     assert opencost_price(page, {"node": "gpu-2"}) == opencost_price(page, {"region": "x"}) == 3.5
     with pytest.raises(SourceError, match=re.escape("anything has 2 prices (2.5, 3.5); choose by node or instance")):
         opencost_price(page, {})

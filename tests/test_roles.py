@@ -7,9 +7,8 @@ from inferometer import adapters, config
 from inferometer.app.plan import plan
 from inferometer.interval import Watch, Watched
 from inferometer.interval.watch import Scope
-from inferometer.model import Page
 from inferometer.sources.page import PageParser
-from readings import Follower, page
+from readings import Follower, page, scraped
 
 T = 1000.0
 OLD = {"start": 1.0}
@@ -199,7 +198,7 @@ def sglang(*lines):
     known = (adapters.builtin()["sglang"],)
     text = "".join(f"sglang:{line}\n" for line in ('token_usage{tp_rank="0"} 0', *lines))
     series = PageParser(adapters.wanted(known)).parse(text.encode()).series
-    return adapters.Translator("e", known)(Page("e", T, series=series))
+    return adapters.Translator("e", known)(scraped("e", T, series))
 
 
 def seconds(category, value, **labels):

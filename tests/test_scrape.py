@@ -106,7 +106,7 @@ def test_connections_are_kept_and_the_request_is_plain():
 
 
 def test_a_connection_that_the_server_closed_meanwhile_costs_no_reading():
-    """uvicorn closes what is idle for 5 s, which may be the moment of the next request: it is sent once more."""
+    """Uvicorn closes what is idle for 5 s, which may be the moment of the next request: it is sent once more."""
     heads = []
 
     async def handle(head, writer):

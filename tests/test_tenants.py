@@ -7,8 +7,9 @@ from inferometer import adapters
 from inferometer.adapters import Tenants, Translator
 from inferometer.economics import Policy, settle
 from inferometer.interval import Meter, Watch, Watched
-from inferometer.model import Batch, Page
+from inferometer.model import Batch
 from inferometer.sources.page import PageParser
+from readings import scraped
 
 T = 1_800_000_000.0
 
@@ -47,7 +48,7 @@ def settled(tenants: Tenants | None, *bodies: bytes) -> dict[tuple[str, ...], fl
     sums: dict[tuple[str, ...], float] = {}
     for second, body in enumerate(bodies):
         batch = Batch(T + second, T + second)
-        meter.add(batch, [translate(Page("gate", batch.at, series=parser.parse(body).series))])
+        meter.add(batch, [translate(scraped("gate", batch.at, parser.parse(body).series))])
         for interval in meter.due(batch.at):
             for (name, labels), amount in settle(interval, Policy("w")).amounts.items():
                 where = labels[1:] if name == "inferometer_tenant_tokens_total" else ("",)

@@ -195,8 +195,8 @@ class Devices:
         return replace(gpu, **numbers)
 
     def _complaint(self, page: Page) -> str:
-        names = ", ".join(dict.fromkeys(series.name for series, _ in page.series[:3]))
-        if any(series.name in self._choices for series, _ in page.series):
+        names = ", ".join(dict.fromkeys(series.name for series in page.layout[:3]))
+        if any(series.name in self._choices for series in page.layout):
             spellings = " or ".join(self.adapter.labels.uuid)
             return f"no row of this page says which GPU it is of (no label {spellings})"
         seen = f"it has {names}" if names else "none of the GPUs' series is on it"

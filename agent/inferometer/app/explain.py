@@ -72,9 +72,9 @@ async def _read(where: str) -> Page:
     if is_url and urlsplit(where).path in {"", "/", "/metrics"} and _is_json_list(body):
         raise SourceError("not_metrics", f"{public_url(where)}: {_DRAINS}")
     parsed = PageParser(None).parse(body)
-    if not parsed.series:
+    if not parsed.layout:
         raise SourceError("not_metrics", f"{public_url(where)}: no line of it is a Prometheus sample")
-    return Page(where, 0.0, series=parsed.series, malformed=parsed.malformed)
+    return Page(where, 0.0, layout=parsed.layout, values=parsed.values, malformed=parsed.malformed)
 
 
 async def _fetched(url: str) -> bytes:
@@ -107,13 +107,13 @@ def _is_json_list(body: bytes) -> bool:
 
 
 def _unknown(page: Page, known: Sequence[Adapter]) -> str:
-    names = list(dict.fromkeys(series.name for series, _ in page.series))
+    names = list(dict.fromkeys(series.name for series in page.layout))
     prefixes = Counter(match[0] for name in names if (match := _PREFIX.match(name)))
     seen = ", ".join(f"{prefix} ({count})" for prefix, count in prefixes.most_common(_SHOWN))
     sure = known[0].detect.any if len(known) == 1 else ()
     remedy = f"An adapter looks for {', '.join(sure)}" if sure else "Engines may have to be told to show their metrics"
     return (
-        f"no known engine is on this page: {len(page.series)} series, e.g. {', '.join(sorted(names)[:_SHOWN])}\n"
+        f"no known engine is on this page: {len(page.layout)} series, e.g. {', '.join(sorted(names)[:_SHOWN])}\n"
         f"names by prefix: {seen}{', …' if len(prefixes) > _SHOWN else ''}\n"
         f"known engines: {', '.join(adapter.engine for adapter in known)}. Is this the engine's own page?\n"
         f"{remedy}: see docs/engines.md; docs/adapters.md shows how to describe a server of your own."
@@ -123,7 +123,7 @@ def _unknown(page: Page, known: Sequence[Adapter]) -> str:
 def _several(page: Page, matching: Sequence[Adapter]) -> str:
     lines = ["more than one engine fits this page"]
     for adapter in matching:
-        shown = dict.fromkeys(series.name for series, _ in page.series if adapter.detect.shown_by(series))
+        shown = dict.fromkeys(series.name for series in page.layout if adapter.detect.shown_by(series))
         lines.append(f"  {adapter.engine:<16} by {', '.join(list(shown)[:_SHOWN])}")
     lines.append("Read each engine's own page, or name the one that counts: engine: NAME in the configuration.")
     return "\n".join(lines)
@@ -152,7 +152,7 @@ def _facts(adapter: Adapter, page: Page, signal: EngineSignal) -> list[str]:
 def _tenants(adapter: Adapter, page: Page) -> str:
     if not adapter.tenants:
         return "this engine does not say who asked"
-    labels = {name for series, _ in page.series for name, value in series.labels if value}
+    labels = {name for series in page.layout for name, value in series.labels if value}
     there = [name for name in adapter.tenants if name in labels]
     if not there:
         return f"{', '.join(adapter.tenants)} may say who asked; not on this page"

@@ -176,7 +176,7 @@ async def _price(feed: Feed, session: Session | None) -> float:
     if session is None:
         raise AssertionError("the session is opened before anything is followed")
     target = Target("opencost", feed.opencost or "", timeout_seconds=_READ_SECONDS)
-    page = await Scraper(target, {NODE_PRICE}, session, boottime, remember=False).read()
+    page = await Scraper(target, {NODE_PRICE}, session, boottime).read()
     return opencost_price(page, _given({"node": feed.node, "instance_type": feed.instance, "region": feed.region}))
 
 

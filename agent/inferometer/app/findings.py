@@ -85,7 +85,7 @@ def _found(alternatives: tuple[Selector, ...], page: Page) -> str:
         names = {name + part: name for name in selector.names for part in ("", *PARTS)}
         there = dict.fromkeys(
             names[series.name]
-            for series, _ in page.series
+            for series in page.layout
             if series.name in names and selector.accepts(dict(series.labels))
         )
         if there:

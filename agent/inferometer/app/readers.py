@@ -35,7 +35,6 @@ _log = logging.getLogger(__name__)
 _Poll = tuple[Target | str, float, frozenset[str]]
 _Read = Callable[[], Awaitable[Sample | None]]
 _Run = Callable[[], Coroutine[Any, Any, None]]
-_REMEMBERED_TARGETS = 200
 _ALL: frozenset[str] = frozenset()  # no names to choose
 _ALLOTMENT_SECONDS = 5.0  # pods do not move faster
 _GATHER_SECONDS = 0.02  # what one burst brings is settled in one transaction
@@ -66,12 +65,12 @@ class Readers:
         reads: dict[_Poll, _Read] = {("clock", interval, _ALL): _tick}
         for target in plan.targets.values():
             names = adapters.wanted(plan.adapters[target.name])
-            reads[target, interval, names] = self._scraper(target, names, len(plan.targets))
+            reads[target, interval, names] = self._scraper(target, names)
         if self._nvml is not None:
             reads["nvml", interval, _ALL] = self._nvml.read
         if plan.exporter is not None:
             wanted = self._devices.wanted
-            reads[plan.exporter, interval, wanted] = self._scraper(plan.exporter, wanted, len(plan.targets))
+            reads[plan.exporter, interval, wanted] = self._scraper(plan.exporter, wanted)
         reads |= self._of_the_machine(plan)
         runs: dict[_Poll, _Run] = {
             key: partial(poll, read, key[1], self._queue.put_nowait, self._clock.at) for key, read in reads.items()
@@ -171,12 +170,10 @@ class Readers:
         key = ("kubernetes", 0.0, frozenset({repr(settings)}))
         return {key: partial(watch.follow, self._queue.put_nowait)}
 
-    def _scraper(self, target: Target, names: frozenset[str], targets: int) -> _Read:
+    def _scraper(self, target: Target, names: frozenset[str]) -> _Read:
         if self.session is None:
             raise AssertionError("the session is opened before anything is followed")
-        # What a page shared with the one before saves time; with hundreds of engines it is too much memory.
-        remember = targets <= _REMEMBERED_TARGETS
-        return Scraper(target, names, self.session, self._clock.at, remember=remember).read
+        return Scraper(target, names, self.session, self._clock.at).read
 
 
 def _at_once(read: Callable[[], Sample]) -> _Read:

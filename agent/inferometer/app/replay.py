@@ -141,7 +141,9 @@ class _Rows:
             return Page(row.source, self.at, error=row.status)
         parsed = self._parsers[row.source].parse(row.body)
         error = "" if parsed.complete else "truncated"
-        return Page(row.source, self.at, error, parsed.series if not error else (), parsed.malformed)
+        if error:
+            return Page(row.source, self.at, error, malformed=parsed.malformed)
+        return Page(row.source, self.at, layout=parsed.layout, values=parsed.values, malformed=parsed.malformed)
 
 
 def _check_engines(layout: Plan, folder: Path) -> None:

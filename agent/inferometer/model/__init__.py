@@ -10,7 +10,7 @@ from inferometer.model.gpus import Domain, Gpu, GpuReading, Holdings, HostReadin
 from inferometer.model.intervals import Energy, Interval, ModelChange, Recent, Stratum
 from inferometer.model.pods import Pods, Role, ServingPod
 from inferometer.model.requests import Export, Request, Traced
-from inferometer.model.samples import Batch, Page, Sample, Series
+from inferometer.model.samples import Batch, Layout, Page, Sample, Series
 from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
 from inferometer.model.snapshots import EngineView, PriceView, Snapshot, SourceView
 from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
@@ -60,6 +60,7 @@ __all__ = [
     "Interval",
     "Key",
     "Labels",
+    "Layout",
     "ModelChange",
     "Page",
     "Pod",

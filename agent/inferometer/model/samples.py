@@ -17,16 +17,26 @@ class Series(Struct, frozen=True, gc=False):
     labels: Labels
 
 
+Layout = tuple[Series, ...]
+"""The series of a page in page order: one object for as long as the pages of a target differ in their values only."""
+
+
 class Page(Struct, frozen=True):
-    """One reading of a /metrics page. ``error`` is empty when the page was read whole."""
+    """One reading of a /metrics page: a value for each series of its layout. ``error`` is empty when it is whole."""
 
     source: str
     at: float
     error: str = ""
-    series: tuple[tuple[Series, float], ...] = ()
+    layout: Layout = ()
+    values: tuple[float, ...] = ()
     malformed: int = 0
     seconds: float = 0.0
     detail: str = ""
+
+    @property
+    def series(self) -> tuple[tuple[Series, float], ...]:
+        """Every series with its value."""
+        return tuple(zip(self.layout, self.values, strict=True))
 
 
 Sample = Page | GpuReading | HostReading | Holdings | Pods | Export

@@ -62,7 +62,7 @@ async def open_session() -> AsyncIterator[Session]:
 
 
 class Scraper:
-    """Reads one target's page. ``wanted`` and ``remember`` as in PageParser; ``clock`` gives steady seconds."""
+    """Reads one target's page. ``wanted`` as in PageParser; ``clock`` gives steady seconds."""
 
     def __init__(
         self,
@@ -70,14 +70,12 @@ class Scraper:
         wanted: Collection[str] | None,
         session: Session,
         clock: Callable[[], float],
-        *,
-        remember: bool = True,
     ) -> None:
         self._target = target
         self._wanted = wanted
         self._session = session
         self._clock = clock
-        self._parser = PageParser(wanted, remember=remember)
+        self._parser = PageParser(wanted)
         self._credentials = Credentials(target)
         self._rests: tuple[float, Page] | None = None
 
@@ -105,7 +103,7 @@ class Scraper:
             if deadline.expired():
                 detail = f"no whole answer within {self._target.timeout_seconds:g} s"
             return Page(name, at, error=reason, seconds=at - began, detail=detail)
-        return Page(name, at, series=parsed.series, malformed=parsed.malformed, seconds=at - began)
+        return Page(name, at, "", parsed.layout, parsed.values, parsed.malformed, at - began)
 
     async def fetch(self) -> bytes:
         """The page as it is, within the target's timeout, not parsed. Raises SourceError."""
@@ -147,7 +145,7 @@ class Scraper:
         if len(body) <= (_LARGE_COMPRESSED_BYTES if encoding else _LARGE_BYTES):
             return _digest(body, encoding, limit, self._parser)
         # A parser of its own: a reading that was cancelled may leave a thread behind that still parses.
-        parser = PageParser(self._wanted, remember=False)
+        parser = PageParser(self._wanted)
         digest = partial(_digest, body, encoding, limit, parser)
         return await asyncio.get_running_loop().run_in_executor(_large_pages, digest)
 
@@ -156,7 +154,7 @@ def _digest(body: bytes, encoding: str, limit: int, parser: PageParser) -> Parse
     """The page in a whole answer; SourceError when it is none or was cut off."""
     text = inflate(body, encoding, limit)
     page = parser.parse(text)
-    is_suspect = not page.series and (page.malformed or not page.complete)
+    is_suspect = not page.layout and (page.malformed or not page.complete)
     if text and (_kind(text) == "HTML" or (is_suspect and not is_readable(text))):
         kind = _kind(text)
         hint = "; TensorRT-LLM's is /prometheus/metrics" if kind == "JSON" else ""
