@@ -7,6 +7,7 @@ change since the page before is not looked at, an unwanted one costs one look-up
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from itertools import compress, count
@@ -35,23 +36,28 @@ Reading = tuple[Series, float]
 
 
 class ParsedPage(Struct, frozen=True):
-    """The wanted series in page order; ``malformed`` lines among those looked at; ``complete`` = not cut off."""
+    """The wanted series in page order; ``malformed`` lines among those looked at; ``complete`` = not cut off.
+
+    ``too_many``: there are more wanted series than are read of one page, and what is after them was not looked at.
+    """
 
     series: tuple[Reading, ...]
     malformed: int
     complete: bool
+    too_many: bool = False
 
 
 class PageParser:
     """Parses the pages of one target. ``wanted``: sample names (``x_total``, ``y_bucket``, …), None for all of them.
 
     ``remember`` keeps the lines of the page before, about 100 kB for an engine, which saves a third of the time on a
-    busy engine and most of it on an idle one. Not to be used from two threads at once.
+    busy engine and most of it on an idle one. ``most``: wanted series after which a page is not read on. Not to be
+    used from two threads at once.
     """
 
-    def __init__(self, wanted: Collection[str] | None, *, remember: bool = True) -> None:
+    def __init__(self, wanted: Collection[str] | None, *, remember: bool = True, most: int = sys.maxsize) -> None:
         self._wanted = None if wanted is None else frozenset(wanted)
-        self._remember = remember
+        self._remember, self._most = remember, most
         self._fates: dict[str, bool] = {"#": False}
         self._forget(0)
 
@@ -62,9 +68,11 @@ class PageParser:
         for block in _blocks(body):
             series.extend(self._block(block))
             malformed += len(self._malformed)
+            if len(series) > self._most:
+                break
         if not self._remember or len(body) > _BLOCK_BYTES:
             self._forget(0)
-        return ParsedPage(tuple(series), malformed, _is_complete(body))
+        return ParsedPage(tuple(series), malformed, _is_complete(body), len(series) > self._most)
 
     def _forget(self, lines: int) -> None:
         self._lines: list[str] = [""] * lines
