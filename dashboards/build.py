@@ -1007,7 +1007,12 @@ def agent() -> list[list[Panel]]:
                     "Series left out",
                     "Increase in an hour of series dropped because a limit was reached.",
                     "short",
-                    [(f"sum by (instance) (increase(inferometer_series_dropped_total{{{AT}}}[1h]))", "{{instance}}")],
+                    [
+                        (
+                            f"sum by (instance, limit) (increase(inferometer_series_dropped_total{{{AT}}}[1h]))",
+                            "{{instance}} {{limit}}",
+                        )
+                    ],
                     (8, 8),
                 ),
                 "None",

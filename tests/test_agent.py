@@ -50,7 +50,11 @@ def on_disk(folder, copy):
 
 def check_continues(before, after):
     """No counter that the ledger keeps is smaller in ``after``."""
-    kept = {k: v for k, v in before.counters().items() if not k[0].startswith(("process_", "inferometer_source_"))}
+    kept = {
+        k: v
+        for k, v in before.counters().items()
+        if not k[0].startswith(("process_", "inferometer_source_", "inferometer_series_"))
+    }
     later = after.counters()
     assert kept, "there was something to lose"
     assert not {key: (value, later.get(key)) for key, value in kept.items() if later.get(key, -1.0) < value}

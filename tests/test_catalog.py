@@ -106,7 +106,7 @@ source_errors_total                 source reason
 resets_total                        source
 spans_total                         outcome
 config_last_reload_successful
-series_dropped_total
+series_dropped_total limit
 event_loop_lag_seconds
 build_info                          version
 """

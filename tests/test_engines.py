@@ -12,6 +12,7 @@ import pytest
 from inferometer import adapters, config
 from inferometer.adapters import Adapter, Translator, docs, language, traces
 from inferometer.app.agent import Agent
+from inferometer.app.names import Names
 from inferometer.app.plan import plan
 from inferometer.app.readers import Readers
 from inferometer.app.replay import replay
@@ -256,13 +257,14 @@ def test_a_reload_reads_what_the_new_adapter_wants(tmp_path: Path) -> None:
         at = staticmethod(float)
 
     async def names_read(*texts: str) -> list[bool]:
-        readers, seen = Readers(Clock(), None, Spans(lambda _: True)), []
+        names = Names(())
+        readers, seen = Readers(Clock(), None, Spans(lambda _: True, names.models), names), []
         readers.session = object()
         for text in texts:
             orca(tmp_path, text)
             readers.follow(plan(settings(tmp_path, "http://127.0.0.1:9/metrics"), (), {}))
-            names = {name for _, _, wanted in readers._tasks for name in wanted}
-            seen.append("orca_generated_tokens_total" in names)
+            looked_for = {name for _, _, wanted in readers._tasks for name in wanted}
+            seen.append("orca_generated_tokens_total" in looked_for)
         await readers.stop()
         return seen
 

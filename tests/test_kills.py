@@ -21,7 +21,11 @@ from live import Agent, Clients, Engines, Page, Proxy, eventually, fetch
 KILLS = int(os.environ.get("INFEROMETER_KILLS", "25"))
 SEED = int(os.environ.get("INFEROMETER_KILLS_SEED", "1"))
 MOMENTS = ("start", "reading", "any", "stopping")
-OF_THE_PROCESS = ("process_", "inferometer_source_errors_total")  # counters of the agent's own life, in no ledger
+OF_THE_PROCESS = (
+    "process_",
+    "inferometer_source_errors_total",
+    "inferometer_series_",
+)  # of the agent's own life, in no ledger
 
 CONFIG = """
 interval: 500ms

@@ -24,6 +24,7 @@ from inferometer.exposition.listen import listen
 from inferometer.sources.otlp import grpc, http, intake
 from inferometer.sources.otlp.http import make_app
 from inferometer.sources.otlp.intake import MAX_BODY_BYTES, Clocks, Intake, Limits
+from inferometer.sources.otlp.rate import Rate
 from live import environment
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -318,6 +319,39 @@ def test_a_full_queue_is_to_be_sent_again_and_has_room_later(limits):
     assert status.details[0].Unpack(retry)
     assert retry.retry_delay.seconds == 1
     assert receivers.refused == ["busy", "busy"]
+
+
+def test_more_spans_a_second_than_the_limit_are_to_be_sent_again_and_have_room_later():
+    """The batch that overdraws is taken; what follows waits, is told so, and a higher limit helps at once."""
+    receivers = Receivers(limits=Limits(spans_per_second=10.0))
+    body = export(25).SerializeToString()
+
+    def client():
+        answers = [post(receivers.url, body) for _ in range(2)]
+        with grpc_library.insecure_channel(receivers.grpc) as channel, pytest.raises(grpc_library.RpcError) as raised:
+            channel.unary_unary(EXPORT)(body, timeout=10)
+        receivers.intake.rate.per_second = 1e6
+        return *answers, raised.value, post(receivers.url, body)
+
+    first, refused, error, later = during(receivers, client)
+    assert (first.status, later.status) == (200, 200)
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+    assert error.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED
+    status = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    assert status.details[0].Unpack(RetryInfo())
+    assert receivers.refused == ["rate", "rate"]
+
+
+def test_the_rate_is_kept_in_the_long_run_and_one_batch_keeps_others_out_for_ten_seconds_at_most():
+    rate, taken = Rate(100.0), 0
+    for at in range(1000):
+        while rate.has_room(at / 10):
+            rate.spend(70)
+            taken += 70
+    assert abs(taken - 100 * 100) < 400
+    rate.spend(1e9)
+    assert not rate.has_room(109.0)
+    assert rate.has_room(110.5)
 
 
 def test_an_agent_that_stops_takes_no_more():

@@ -294,13 +294,22 @@ def test_large_pages_do_not_hold_up_the_loop():
     async def run():
         async with serving(says(answer(body))) as origin:
             ticker = asyncio.create_task(longest_gap())
-            page = await read(origin, timeout_seconds=30.0)
+            page = await read(origin, timeout_seconds=30.0, max_page_series=300_000)
             ticker.cancel()
             return page, await ticker
 
     page, gap = asyncio.run(run())
     assert (page.error, len(page.series)) == ("", 250_000)
     assert gap < 0.5
+
+
+@pytest.mark.parametrize("series", [20, 80_000], ids=["small", "of several blocks"])
+def test_a_page_with_too_many_series_is_no_reading(series):
+    """Half a page would look like series that went away."""
+    body = b"".join(b'x{i="%d"} 1\n' % i for i in range(series))
+    page = read_from(says(answer(body)), max_page_series=19, timeout_seconds=30.0)
+    assert (page.error, page.series) == ("too_large", ())
+    assert "max_page_series" in page.detail
 
 
 async def longest_gap():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from inferometer import adapters, config
-from inferometer.adapters import SpanReader
+from inferometer.adapters import Models, SpanReader
 from inferometer.app.plan import plan
 from inferometer.app.replay import replay
 from inferometer.app.spans import Spans
@@ -42,7 +42,7 @@ def planned(text, tmp_path):
 
 
 def spans(text, tmp_path):
-    one = Spans(SpanIds(lambda: WALL).take)
+    one = Spans(SpanIds(lambda: WALL).take, lambda _: Models())
     one.follow(planned(text, tmp_path))
     return one
 

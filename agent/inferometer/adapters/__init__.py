@@ -12,6 +12,7 @@ from pathlib import Path
 from inferometer.adapters.device_language import DeviceAdapter, load_devices
 from inferometer.adapters.devices import Devices
 from inferometer.adapters.language import Adapter, load
+from inferometer.adapters.models import Models
 from inferometer.adapters.spans import SpanReader
 from inferometer.adapters.tenants import Tenants
 from inferometer.adapters.translate import Translator, matches, recognised
@@ -20,6 +21,7 @@ __all__ = [
     "Adapter",
     "DeviceAdapter",
     "Devices",
+    "Models",
     "SpanReader",
     "Tenants",
     "Translator",

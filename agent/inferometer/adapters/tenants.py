@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-OTHER = "other"
+from inferometer.adapters.models import OTHER, cut
 
 
 class Tenants:
@@ -14,6 +14,10 @@ class Tenants:
         self.settings = (label, frozenset(allow), limit)
         self._known: set[str] = set()
 
+    def know(self, tenants: Collection[str]) -> None:
+        """Go on naming those that were named before the agent started again."""
+        self._known |= set(tenants) - {OTHER}
+
     def of(self, labels: Mapping[str, str]) -> str:
         """The tenant of a series; '' where the series does not say."""
         label, allow, limit = self.settings
@@ -22,6 +26,7 @@ class Tenants:
             return ""
         if allow:
             return value if value in allow else OTHER
+        value = cut(value)
         if value not in self._known and len(self._known) >= limit:
             return OTHER
         self._known.add(value)

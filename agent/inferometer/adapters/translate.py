@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
@@ -10,12 +11,16 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from inferometer.adapters.language import PARTS, Adapter, Selector
+from inferometer.adapters.models import Models
 from inferometer.adapters.tenants import Tenants
 from inferometer.model import EngineSignal, Histogram, Key, Page, Series
 
 _INF = float("inf")
 _RANGE = re.compile(r"[0-9.]+-([0-9.]+)(?:ms|s|)")
 _ABSURD = 1e18
+_LAYOUT_SERIES = 50_000  # remembered of one engine
+_VITAL_VALUES = 2_000
+_LABELS_LENGTH = 4_096
 _PHASES = ("prefill_seconds", "decode_seconds")
 
 
@@ -36,12 +41,20 @@ class Translator:
     """Turns the pages of one engine into signals. Not for several engines: it remembers the layout of the page.
 
     ``adapters``: the candidates; with more than one the page itself shows which it is. ``tenants``: who asked.
+    ``models``: what models are called; shared by the engines of a workload.
     """
 
-    def __init__(self, engine: str, adapters: Sequence[Adapter], tenants: Tenants | None = None) -> None:
+    def __init__(
+        self,
+        engine: str,
+        adapters: Sequence[Adapter],
+        tenants: Tenants | None = None,
+        models: Models | None = None,
+    ) -> None:
         self.engine = engine
         self.adapters = adapters
         self.tenants = tenants
+        self.models = models if models is not None else Models()
         self._adapter: Adapter | None = None
         self._uses: dict[Series, tuple[_Use, ...]] = {}
         self._readers: dict[str, list[tuple[str, str, int, Selector]]] = {}
@@ -49,7 +62,7 @@ class Translator:
     def made_as(self, other: Translator) -> bool:
         """Whether both do the same with the pages of the same engine."""
         ours, theirs = (one.tenants.settings if one.tenants is not None else None for one in (self, other))
-        return self.adapters == other.adapters and ours == theirs
+        return self.adapters == other.adapters and ours == theirs and self.models is other.models
 
     def __call__(self, page: Page) -> EngineSignal:
         """The signal of a page; ``error`` says why there is none."""
@@ -104,17 +117,17 @@ class Translator:
             counters=tables.counters,
             histograms=tables.built(),
             gauges=tables.summed_gauges(),
-            vital=tuple(tables.vital),
+            vital=_vital(tables.vital),
             phase_groups=len(tables.phase_groups),
             missing=tuple(s for s in _signals(adapter) if s not in tables.ranks),
             traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, tables.ranks)),
         )
 
     def _plan(self, adapter: Adapter, series: Series) -> tuple[_Use, ...]:
-        if len(self._uses) > 100_000:  # labels that never repeat must not eat the memory
+        if len(self._uses) > _LAYOUT_SERIES:  # labels that never repeat must not eat the memory
             self._uses.clear()
         labels = dict(series.labels)
-        model = next((labels[name] for name in adapter.model if name in labels), "")
+        model = self.models.of(next((labels[name] for name in adapter.model if name in labels), ""))
         tenant = self.tenants.of(labels) if self.tenants is not None else ""
         uses = []
         for table, signal, rank, selector in self._readers.get(series.name, ()):
@@ -129,7 +142,7 @@ class Translator:
             rest = {k: v for k, v in labels.items() if k not in selector.copies and k != label}
             if signal in _PHASES:
                 part = repr(sorted((k, v) for k, v in rest.items() if k not in {*selector.where, *selector.unless}))
-            key = Key(signal, model, base + repr(sorted(rest.items())), tenant)
+            key = Key(signal, model, base + _spelled(sorted(rest.items())), tenant)
             uses.append(_Use(table, key, rank, selector.scale, bool(selector.copies), part, edge, selector.edges))
         return tuple(uses)
 
@@ -180,6 +193,19 @@ class _Tables:
     def built(self) -> dict[Key, Histogram]:
         histograms = {key: _histogram(parts) for key, parts in self.parts.items()}
         return {key: histogram for key, histogram in histograms.items() if histogram is not None}
+
+
+def _vital(values: list[float]) -> tuple[float, ...]:
+    """What changes when any of the values does. It is kept with the engine's state, so that it must not be long."""
+    return tuple(values) if len(values) <= _VITAL_VALUES else (float(hash(tuple(values))),)
+
+
+def _spelled(labels: list[tuple[str, str]]) -> str:
+    """The label set as text; of a very long one a digest, since it is kept with the engine's state."""
+    text = repr(labels)
+    if len(text) <= _LABELS_LENGTH:
+        return text
+    return f"[{hashlib.blake2b(text.encode('utf-8', 'replace'), digest_size=16).hexdigest()}]"
 
 
 def matches(adapter: Adapter, page: Page) -> bool:

@@ -14,7 +14,8 @@ from inferometer.app.clock import Clock
 from inferometer.app.feeds import Feeds
 from inferometer.app.inventory import Inventory
 from inferometer.app.lag import LoopLag
-from inferometer.app.plan import Plan, plan
+from inferometer.app.names import Names
+from inferometer.app.plan import Plan, plan, room
 from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
 from inferometer.app.receivers import Receivers
@@ -61,9 +62,10 @@ class Agent:
         self._nvml = None
         if "nvml" in self._config.gpu.sources:
             self._nvml = NvmlSource(Nvml(self._clock.at, nvml_library))
-        self._spans = Spans(self._ledger.spans.take)
-        self._readers = Readers(self._clock, self._nvml, self._spans, environ)
-        self._receivers = Receivers(self._config.otlp, self._spans, self._readers, self._clock)
+        self._names = Names(self._ledger.state.totals)
+        self._spans = Spans(self._ledger.spans.take, self._names.models)
+        self._readers = Readers(self._clock, self._nvml, self._spans, self._names, environ)
+        self._receivers = Receivers(self._config, self._spans, self._readers, self._clock)
         self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._hints)
         self._publisher.prices = self._feeds.prices
 
@@ -179,8 +181,9 @@ class Agent:
         self._policies |= new.policies  # a workload that is gone has its last stretch settled as it was
         for hint in new.hints:
             _log.warning(hint)
-        self._meter.watch(new.watches, new.config.interval, new.assumed)
+        self._meter.watch(new.watches, new.config.interval, new.assumed, room(new.config))
         self._readers.follow(new)
+        self._receivers.follow(new.config.limits)
         self._publisher.follow(new)
 
     async def _first_look_at_gpus(self) -> None:
@@ -196,7 +199,7 @@ class Agent:
         self._config = self._plan.config
 
     def _hints(self) -> tuple[str, ...]:
-        return (*self._spans.hints(), *self._feeds.hints())
+        return (*self._spans.hints(), *self._names.hints(), *self._feeds.hints())
 
     def _share_out(self, new: Plan) -> None:
         """Who holds what, or which pods serve, has changed; all else stays."""
@@ -204,7 +207,7 @@ class Agent:
             self._readers.follow(new)
         self._plan = new
         self._policies |= new.policies
-        self._meter.watch(new.watches, new.config.interval, new.assumed)
+        self._meter.watch(new.watches, new.config.interval, new.assumed, room(new.config))
         self._publisher.follow(new)
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> str:
@@ -227,10 +230,18 @@ class Agent:
 
     def _about_itself(self) -> dict[Account, float]:
         spans = self._spans.values() if self._config.otlp is not None else {}
-        return spans | {
-            ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
-            ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
+        dropped: dict[Account, float] = {
+            ("inferometer_series_dropped_total", (limit,)): float(count)
+            for limit, count in (self._meter.dropped | self._inventory.dropped).items()
         }
+        return (
+            spans
+            | dropped
+            | {
+                ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
+                ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
+            }
+        )
 
     def _log_start(self, address: str) -> None:
         where = self._config.storage.path or "memory only: totals end with this process; add --storage.path DIR"

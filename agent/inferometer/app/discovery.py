@@ -24,9 +24,13 @@ class _Followed(Struct):
 
 
 class Discovery:
-    """What pods make of a configuration. ``since``: steady time since when no pod could come unseen."""
+    """What pods make of a configuration. ``since``: steady time since when no pod could come unseen.
 
-    def __init__(self) -> None:
+    ``limit``: most pods to follow at one time; ``dropped``: pods that were left out for it, each time they were seen.
+    """
+
+    def __init__(self, limit: int = 2_000) -> None:
+        self.limit, self.dropped = limit, 0
         self._followed: dict[str, _Followed] = {}
         self._refused: set[str] = set()
         self._workloads: dict[str, float] = {}
@@ -40,8 +44,12 @@ class Discovery:
         here = {pod.uid: pod for pod in seen.pods}
         self._refused &= here.keys()
         for uid, pod in here.items():
-            if uid not in self._refused:
+            if uid in self._refused:
+                continue
+            if uid in self._followed or len(self._followed) < self.limit:
                 self._followed[uid] = _Followed(pod)
+            else:
+                self.dropped += 1
         for uid, followed in self._followed.items():
             if uid not in here and followed.gone_at is None:
                 followed.gone_at = seen.at

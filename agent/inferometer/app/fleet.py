@@ -20,14 +20,17 @@ _COUNTED = (
 
 
 class Fleet:
-    """``sources``: names of the sources of GPU readings, the most trusted first.
+    """``sources``: names of the sources of GPU readings, the most trusted first. ``limit``: most GPUs to know.
+
+    ``dropped``: GPUs of readings that were left out for it.
 
     What is measured at a moment is forgotten with its moment. What a source counts, and how it says that a GPU is cut
     and held, lasts until the same source says otherwise; a GPU that is lost says nothing.
     """
 
-    def __init__(self, sources: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[str], limit: int = 1_024) -> None:
         self.kubelet: Holdings | None = None
+        self.limit, self.dropped = limit, 0
         self._sources = tuple(sources)
         self._seen: dict[str, dict[str, tuple[float, Gpu]]] = {}
         self._cut_by: dict[str, set[str]] = {}  # the sources that have ever shown instances of a GPU
@@ -36,6 +39,9 @@ class Fleet:
         """Take a reading; whether who holds what may have changed by it. One that failed changes nothing."""
         before = self._shape()
         for gpu in reading.gpus if not reading.error else ():
+            if gpu.uuid not in self._seen and len(self._seen) >= self.limit:
+                self.dropped += 1
+                continue
             views = self._seen.setdefault(gpu.uuid, {})
             named = replace(gpu, driver=gpu.driver or reading.driver)
             last = views.get(reading.source, (0.0, named))[1]

@@ -26,8 +26,8 @@ class Inventory:
         self.plan = first
         self.gpus: tuple[Gpu, ...] = ()
         self.settings = first.config
-        self._fleet = Fleet(first.config.gpu.sources)
-        self._discovery = Discovery()
+        self._fleet = Fleet(first.config.gpu.sources, first.config.limits.gpus)
+        self._discovery = Discovery(first.config.limits.engines)
         self._environ, self._changed = environ, changed
 
     def see(self, signals: Iterable[Signal]) -> None:
@@ -50,11 +50,17 @@ class Inventory:
             elif isinstance(signal, EngineSignal) and self._discovery.see_page(signal):
                 self._lay()
 
+    @property
+    def dropped(self) -> dict[str, int]:
+        """GPUs and pods that were left out, each time they were seen, by the limit that they are over."""
+        return {"gpus": self._fleet.dropped, "engines": self._discovery.dropped}
+
     def reload(self, settings: Config) -> Plan:
         """Another configuration for the same hardware; ConfigError or AdapterError where it cannot be used."""
         joined = self._discovery.joined(settings)
         self.plan = self._plan(joined)
         self.settings = settings
+        self._fleet.limit, self._discovery.limit = settings.limits.gpus, settings.limits.engines
         return self.plan
 
     def reprice(self, settings: Config) -> Plan:

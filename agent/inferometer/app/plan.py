@@ -15,7 +15,7 @@ from inferometer.app.hints import hints, spans
 from inferometer.app.holdings import UNATTRIBUTED, Ownership, ownership
 from inferometer.config import Config, Engine, Workload
 from inferometer.economics import Policy, Slo
-from inferometer.interval import Assumed, Watch, Watched
+from inferometer.interval import Assumed, Room, Watch, Watched
 from inferometer.model import Gpu, Holdings
 from inferometer.sources import public_url
 from inferometer.sources.scrape import Target
@@ -85,6 +85,11 @@ def plan(  # noqa: PLR0913, PLR0917 - all that a plan follows from
     )
 
 
+def room(settings: Config) -> Room:
+    """For how many series there is room."""
+    return Room(settings.limits.series, settings.limits.all_series)
+
+
 def label(engine: Engine) -> str:
     """An engine's label: its own name, else what its address says."""
     return engine.name or name_of(engine.url)
@@ -106,6 +111,7 @@ def _target(settings: Config, engine: Engine, found: tuple[Adapter, ...]) -> Tar
         url=_page_of(engine, found),
         timeout_seconds=settings.scrape.timeout,
         max_page_bytes=settings.scrape.max_page_bytes,
+        max_page_series=settings.scrape.max_page_series,
         bearer_token_file=engine.bearer_token_file or "",
         ca_file=tls.ca_file or "",
         cert_file=tls.cert_file or "",
@@ -120,7 +126,8 @@ def _exporter(settings: Config) -> Target | None:
     url = settings.gpu.dcgm_url
     if url is None or "dcgm" not in settings.gpu.sources:
         return None
-    return Target("dcgm", url, timeout_seconds=settings.scrape.timeout, max_page_bytes=settings.scrape.max_page_bytes)
+    scrape = settings.scrape
+    return Target("dcgm", url, scrape.timeout, scrape.max_page_bytes, scrape.max_page_series)
 
 
 def _page_of(engine: Engine, found: tuple[Adapter, ...]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from inferometer import adapters
 from inferometer.app.clock import Clock
+from inferometer.app.names import Names
 from inferometer.app.plan import Plan
 from inferometer.app.spans import Spans
 from inferometer.model import (
@@ -47,11 +48,17 @@ class Readers:
     """
 
     def __init__(
-        self, clock: Clock, nvml: NvmlSource | None, spans: Spans, environ: Mapping[str, str] | None = None
+        self,
+        clock: Clock,
+        nvml: NvmlSource | None,
+        spans: Spans,
+        names: Names,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.session: Session | None = None
         self.stats = SourceStats()
         self._clock, self._nvml, self._spans, self._environ = clock, nvml, spans, environ or {}
+        self._names = names
         self._queue: asyncio.Queue[Sample | None] = asyncio.Queue()
         self._translators: dict[str, adapters.Translator] = {}
         self._devices = adapters.Devices(adapters.dcgm())
@@ -81,6 +88,7 @@ class Readers:
         self.stats.forget(self._translators.keys() - plan.targets.keys())
         targets = [*plan.targets.values(), *([plan.exporter] if plan.exporter is not None else ())]
         self.stats.urls.update({target.name: target.url for target in targets})
+        self._names.follow(plan)
         self._keep_translators(plan)
         self._spans.follow(plan)
         for key, run in runs.items():
@@ -144,7 +152,8 @@ class Readers:
         """One for each engine; those that would be made the same way again stay."""
         old, self._translators = self._translators, {}
         for name, known in plan.adapters.items():
-            kept, new = old.get(name), adapters.Translator(name, known, plan.tenants.get(name))
+            models = self._names.models(name)
+            kept, new = old.get(name), adapters.Translator(name, known, plan.tenants.get(name), models)
             self._translators[name] = kept if kept is not None and kept.made_as(new) else new
 
     def _of_the_machine(self, plan: Plan) -> dict[_Poll, _Read]:

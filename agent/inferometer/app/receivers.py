@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from inferometer.app.clock import Clock
 from inferometer.app.readers import Readers
 from inferometer.app.spans import Spans
-from inferometer.config import Otlp
+from inferometer.config import Config
+from inferometer.config.schema import Caps
 from inferometer.errors import InferometerError
 from inferometer.exposition.listen import bind, listen
 from inferometer.model import Export
@@ -23,10 +24,11 @@ _log = logging.getLogger(__name__)
 
 
 class Receivers:
-    """Pass what exporters send to ``readers``; without ``settings`` nothing is received."""
+    """Pass what exporters send to ``readers``; without the key ``otlp`` nothing is received."""
 
-    def __init__(self, settings: Otlp | None, spans: Spans, readers: Readers, clock: Clock) -> None:
-        self._settings, self._spans = settings, spans
+    def __init__(self, settings: Config, spans: Spans, readers: Readers, clock: Clock) -> None:
+        self._settings, self._spans = settings.otlp, spans
+        self._spans_per_second = settings.limits.spans_per_second
         self._readers, self._clock = readers, clock
         self._intake: Intake | None = None
 
@@ -38,11 +40,12 @@ class Receivers:
         settings = self._settings
         if settings is None:
             return
-        from inferometer.sources.otlp.intake import Clocks, Intake  # noqa: PLC0415  costs memory: only where it is on
+        from inferometer.sources.otlp.intake import Clocks, Intake, Limits  # noqa: PLC0415  costs memory: only where it is on
 
         at, ahead = self._clock.at, self._clock.ahead
         clocks, refused = Clocks(at, lambda: at() + ahead()), partial(self._readers.stats.refused, _SOURCE)
-        self._intake = intake = Intake(self._spans.reader_for, self._readers.emit, refused, clocks)
+        limits = Limits(spans_per_second=self._spans_per_second)
+        self._intake = intake = Intake(self._spans.reader_for, self._readers.emit, refused, clocks, limits)
         try:
             await _http(settings.http, intake, stack)
             if settings.grpc is not None:
@@ -50,6 +53,12 @@ class Receivers:
         except OSError as error:
             raise InferometerError(error.strerror or str(error)) from error
         self._readers.emit(Export(_SOURCE, at()))  # it is up, whether or not anybody sends
+
+    def follow(self, limits: Caps) -> None:
+        """Take as much as these limits allow from now on."""
+        self._spans_per_second = limits.spans_per_second
+        if self._intake is not None:
+            self._intake.rate.per_second = limits.spans_per_second
 
     def close(self) -> None:
         """Take no more; exports that wait are answered still."""

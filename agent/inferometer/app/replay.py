@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from inferometer import adapters, economics, pipeline
 from inferometer.app.feeds import read_once
 from inferometer.app.inventory import Inventory
-from inferometer.app.plan import Plan, plan
+from inferometer.app.names import Names
+from inferometer.app.plan import Plan, plan, room
 from inferometer.app.publisher import Publisher
 from inferometer.app.spans import Spans
 from inferometer.config import Config
@@ -41,20 +42,22 @@ async def replay(
     _check_engines(layout, folder)
     meter = Meter((), settings.interval)
     ledger = Ledger(None, settings.currency, wall=lambda: rows.at)
-    spans = Spans(ledger.spans.take)
+    names = Names(())
+    spans = Spans(ledger.spans.take, names.models)
     counted = spans.values if settings.otlp is not None else dict
     publisher = Publisher(meter, ledger, agent=counted, hints=spans.hints)
     policies = dict(layout.policies)
 
     def follow(new: Plan) -> None:
         policies.update(new.policies)
-        meter.watch(new.watches, settings.interval, new.assumed)
+        meter.watch(new.watches, settings.interval, new.assumed, room(settings))
+        names.follow(new)
         spans.follow(new)
         publisher.follow(new)
 
     follow(layout)
     inventory = Inventory(layout, environ, follow)
-    rows = _Rows(folder, layout, spans)
+    rows = _Rows(folder, layout, spans, names)
 
     def translate(batch: Batch) -> list[Signal]:
         signals = rows.translate(batch)
@@ -83,14 +86,15 @@ async def replay(
 class _Rows:
     """The rows of a recording as batches; ``at`` is the time of the newest."""
 
-    def __init__(self, folder: Path, layout: Plan, spans: Spans) -> None:
+    def __init__(self, folder: Path, layout: Plan, spans: Spans, names: Names) -> None:
         self.at = 0.0
         self._folder = folder
         self._spans = spans
         self._with_spans = layout.config.otlp is not None
         self._parsers = {name: PageParser(adapters.wanted(known)) for name, known in layout.adapters.items()}
         self._translators: dict[str, Callable[[Page], Signal]] = {
-            name: adapters.Translator(name, known, layout.tenants.get(name)) for name, known in layout.adapters.items()
+            name: adapters.Translator(name, known, layout.tenants.get(name), names.models(name))
+            for name, known in layout.adapters.items()
         }
         self._reads_driver = "nvml" in layout.config.gpu.sources
         if layout.exporter is not None:

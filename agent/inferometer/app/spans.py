@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from inferometer import adapters
-from inferometer.adapters import Adapter, SpanReader
+from inferometer.adapters import Adapter, Models, SpanReader
 from inferometer.app.plan import Plan, counting, label
 from inferometer.model import SPAN_OUTCOMES, Account, Export, Request, Traced, is_skewed
 
@@ -26,10 +27,13 @@ class _Owner(Struct, frozen=True):
 
 
 class Spans:
-    """Routes and counts spans. ``take``: whether a span's id is new, and remembers it."""
+    """Routes and counts spans. ``take``: whether a span's id is new, and remembers it.
 
-    def __init__(self, take: Callable[[bytes], bool]) -> None:
-        self._take = take
+    ``models``: what the models of an engine are called.
+    """
+
+    def __init__(self, take: Callable[[bytes], bool], models: Callable[[str], Models]) -> None:
+        self._take, self._models = take, models
         self._owners: tuple[_Owner, ...] = ()
         self._everything: _Owner | None = None
         self._anybody = SpanReader(adapters.builtin().values())
@@ -67,7 +71,9 @@ class Spans:
                 self._counts["unmatched"] += 1
             elif self._take(request.id):
                 self._counts["skewed" if is_skewed(request.ended, wall) else "accepted"] += 1
-                new.setdefault(owner.engine, []).append(request)
+                model = self._models(owner.engine).of(request.model)
+                named = request if model == request.model else replace(request, model=model)
+                new.setdefault(owner.engine, []).append(named)
             else:
                 self._counts["duplicate"] += 1
         return [Traced(engine, export.at, tuple(requests)) for engine, requests in new.items()]

@@ -296,6 +296,18 @@ class Scrape(Struct, frozen=True):
 
     timeout: Annotated[Seconds, "Longest wait for a page; left out, the interval where that is shorter"] = 10.0
     max_page_bytes: Annotated[int, Number(low=1024, whole=True), "Pages over this size are refused"] = 33_554_432
+    max_page_series: Annotated[Count, "Pages with more series that count are refused"] = 50_000
+
+
+class Caps(Struct, frozen=True):
+    """How much is taken in. What is over a limit is left out and counted in `inferometer_series_dropped_total`."""
+
+    series: Annotated[Count, "Counters and histograms followed of one engine"] = 5_000
+    all_series: Annotated[Count, "Counters and histograms followed of all engines together"] = 200_000
+    models: Annotated[Count, "Models of one workload with a name of their own; later ones are `other`"] = 100
+    engines: Annotated[Count, "Pods that are followed at one time, where they are found"] = 2_000
+    gpus: Annotated[Count, "GPUs that one agent knows"] = 1_024
+    spans_per_second: Annotated[Count, "Trace spans taken; exporters are asked to send the rest later"] = 20_000
 
 
 class Web(Struct, frozen=True):
@@ -338,6 +350,7 @@ class Config(Struct, frozen=True):
     kubernetes: Annotated[Kubernetes | None, "Finds engines by their pods; the key's presence turns it on"] = None
     otlp: Annotated[Otlp | None, "Receives request traces; the key's presence turns it on"] = None
     scrape: Annotated[Scrape, "How pages are read"] = Scrape()
+    limits: Annotated[Caps, "How much is taken in"] = Caps()
     web: Annotated[Web, "The agent's own pages"] = Web()
     storage: Annotated[Storage, "The ledger"] = Storage()
     log: Annotated[Log, "The agent's log"] = Log()

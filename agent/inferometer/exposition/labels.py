@@ -45,5 +45,6 @@ CLOCK = Label("clock", ("sm", "memory"))
 XID = Label("xid")
 DIRECTION = Label("direction", ("rx", "tx"))
 
+LIMIT = Label("limit", ("series", "all_series", "gpus", "engines"))
 REASON = Label("reason", overlapping=True)
 SPAN_OUTCOME = Label("outcome", SPAN_OUTCOMES)

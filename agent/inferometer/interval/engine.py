@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from inferometer.interval import strata
 from inferometer.interval.marks import Change, Marks, total
+from inferometer.interval.room import Room, within
 from inferometer.interval.tenants import tokens_by_tenant
 from inferometer.interval.traced import Traces
 from inferometer.interval.vanished import Vanished
@@ -64,7 +65,7 @@ class Reading(Struct):
     """What one page brought: changes by model, ended strata, restarts, and the state of the time before it.
 
     ``over``: those of the strata that ended with their process. ``counts_from``: start, where all that the page shows
-    is new; here, where it is a baseline; '' where it goes on from the last one.
+    is new; here, where it is a baseline; '' where it goes on from the last one. ``dropped``: series left out.
     """
 
     models: dict[str, ModelChange] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Reading(Struct):
     tenants: dict[str, dict[str, float]] = field(default_factory=dict)
     moved: bool = False
     stalled: bool = False
+    dropped: int = 0
 
 
 class EngineState(Struct):
@@ -91,8 +93,11 @@ class EngineState(Struct):
     traces: Traces = field(default_factory=Traces)
     recent: Recent = field(default_factory=Recent)
 
-    def read(self, signal: EngineSignal, watched_since: float) -> Reading:
-        """Take a whole page. ``watched_since`` (unix): a process that started later counts from zero."""
+    def read(self, signal: EngineSignal, watched_since: float, room: int = Room().series) -> Reading:
+        """Take a whole page. ``watched_since`` (unix): a process that started later counts from zero.
+
+        ``room``: for how many series there is room.
+        """
         reading = Reading()
         if self.read_at is None:
             known = not self._young(signal, watched_since)
@@ -108,9 +113,11 @@ class EngineState(Struct):
                 self._forget()
         if self.read_at is None or reading.resets:
             reading.counts_from = "here" if known else "start"
+        signal, reading.dropped = within(signal, self.marks, room)
         reading.stalled = self.pulse.see(signal.at, signal)
         if known:
             self._baseline(signal)
+            self.marks.blind = reading.dropped > 0
         else:
             self._change(signal, reading)
         self.read_at = signal.at

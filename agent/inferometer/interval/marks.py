@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
@@ -14,6 +14,7 @@ _FALLS_MEAN_RESTART = frozenset(
     {"prompt_tokens", "output_tokens", "finished", "finished_ok", "finished_error", "finished_aborted"}
 )
 SignalOfModel = tuple[str, str]
+_Value = TypeVar("_Value")
 
 
 class Change(Struct):
@@ -28,6 +29,7 @@ class Marks(Struct):
     """Raw values at the last reading, and per signal and model the level since the process started.
 
     ``births``: when the process of the last page began, by the name of what says so; ``newest``: of all processes.
+    ``blind``: series were left out of the page that was its baseline, so that one that comes in later may be old.
     """
 
     births: dict[str, float] = field(default_factory=dict)
@@ -35,6 +37,12 @@ class Marks(Struct):
     counters: dict[Key, float] = field(default_factory=dict)
     histograms: dict[Key, Histogram] = field(default_factory=dict)
     levels: dict[SignalOfModel, float] = field(default_factory=dict)
+    blind: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many series are followed; a histogram is one."""
+        return len(self.counters) + len(self.histograms)
 
     def restarted(self, signal: EngineSignal) -> bool:
         """Whether the page is of a newer process than all before.
@@ -64,27 +72,35 @@ class Marks(Struct):
     def forget(self) -> None:
         """Another process: everything counts from zero."""
         self.counters, self.histograms, self.levels = {}, {}, {}
-        self.births = {}
+        self.births, self.blind = {}, False
 
     def baseline(self, signal: EngineSignal) -> None:
         """Start from this page: what it shows happened before the agent's time."""
         self.change(signal)
 
     def change(self, signal: EngineSignal) -> Change:
-        """What the page adds to the last one. A series that fell alone, or is new, counts from zero."""
+        """What the page adds to the last one. A series that fell alone, or is new, counts from zero.
+
+        One whose model or tenant goes by another name now (``other``, or no longer) goes on where it was.
+        """
         for name, born in _births(signal).items():
             self.births[name] = born
             self.newest[name] = max(born, self.newest.get(name, born))
-        change = Change()
+        change, counters, histograms = Change(), _Names(self.counters), _Names(self.histograms)
         for key, value in signal.counters.items():
-            old = self.counters.get(key, 0.0)
+            old = self.counters.get(key)
+            if old is None:
+                old = counters.rename(key, signal.counters, value if self.blind else 0.0)
             delta = value - old if value >= old else value
             self.counters[key] = value
             _add(change.counters, (key.signal, key.model), delta)
             if key.tenant:
                 _add(change.tenants, (key.signal, key.tenant), delta)
         for key, histogram in signal.histograms.items():
-            since = _since(self.histograms.get(key), histogram)
+            last = self.histograms.get(key)
+            if last is None:
+                last = histograms.rename(key, signal.histograms, histogram if self.blind else None)
+            since = _since(last, histogram)
             self.histograms[key] = histogram
             merge(change.histograms, (key.signal, key.model), since)
         for where, delta in change.counters.items():
@@ -104,6 +120,21 @@ class Marks(Struct):
     def page_level(self, *signals: str) -> float:
         """The sum of these signals over all models of the page."""
         return sum(value for (signal, _), value in self.levels.items() if signal in signals)
+
+
+class _Names(Generic[_Value]):
+    """Finds series of a table under another name. Looks at the table only when a new series is asked for."""
+
+    def __init__(self, table: dict[Key, _Value]) -> None:
+        self._table = table
+        self._names: dict[tuple[str, str], Key] | None = None
+
+    def rename(self, key: Key, page: Mapping[Key, _Value], new: _Value | None) -> Any:
+        """The last value of a series that ``page`` has as ``key`` only, taken from the table; else ``new``."""
+        if self._names is None:
+            self._names = {(known.signal, known.series): known for known in self._table}
+        name = self._names.get((key.signal, key.series))
+        return new if name is None or name in page else self._table.pop(name, new)
 
 
 def merge(into: dict[Any, Histogram], key: object, more: Histogram) -> None:

@@ -12,6 +12,7 @@ from inferometer.interval.followed import Common, Followed, Mark, decoded, judge
 from inferometer.interval.joules import Assumed, Joules
 from inferometer.interval.rest import rests, working
 from inferometer.interval.roles import scoped
+from inferometer.interval.room import Room
 from inferometer.interval.watch import Watch
 from inferometer.model import (
     Batch,
@@ -35,6 +36,7 @@ class Meter:
     """Follows every watched engine; ``interval`` is the time in seconds between two readings of one.
 
     ``watched_since``: unix time since when a workload has been watched; workloads that are not in it start now.
+    ``dropped``: series left out of pages, each time that they were, by what there was no room in.
     """
 
     def __init__(self, watches: Iterable[Watch], interval: float) -> None:
@@ -46,13 +48,21 @@ class Meter:
         self._done: list[Interval] = []
         self._changed: set[str] = set()
         self._gpus: dict[str, tuple[float, Gpu]] = {}
+        self.dropped = {"series": 0, "all_series": 0}
+        self._room, self._held = Room(), 0
         self._at = self._ahead = 0.0
         self._began: float | None = None
         self.watch(watches, interval)
 
-    def watch(self, watches: Iterable[Watch], interval: float, assumed: Assumed = Assumed()) -> None:  # noqa: B008
+    def watch(
+        self,
+        watches: Iterable[Watch],
+        interval: float,
+        assumed: Assumed = Assumed(),  # noqa: B008
+        room: Room = Room(),  # noqa: B008
+    ) -> None:
         """Follow these workloads from now on; engines that stay keep their state, those that return their counters."""
-        self._interval, self._assumed = interval, assumed
+        self._interval, self._assumed, self._room = interval, assumed, room
         old, self._engines = self._engines, {}
         for watch in watches:
             for watched in watch.members:
@@ -182,6 +192,7 @@ class Meter:
     def _resume(self, engine: Followed, mark: Mark) -> None:
         """Go on where the agent stopped: the time since is still to be settled."""
         engine.state, engine.away, engine.kept = mark.shifted(self._ahead), True, mark.gpus
+        self._held += engine.state.marks.size
 
     def views(self) -> tuple[EngineView, ...]:
         """Every engine as its newest page shows it."""
@@ -241,6 +252,7 @@ class Meter:
             return
         engine.state = mark.shifted(self._ahead)
         engine.state.settled_at = self._at
+        self._held += engine.state.marks.size
 
     def _leave(self, name: str, engine: Followed, state: EngineState, *, settle: bool) -> None:
         """The engine is no longer followed: ``settle`` what it did until now, and remember its counters."""
@@ -249,6 +261,7 @@ class Meter:
             last.strata = self._last(engine, state, self._at)
             self._tell(engine, state, last)
             self._done.append(last)
+        self._held -= state.marks.size
         self._left[name] = msgspec.msgpack.encode(Mark(self._ahead, state, left=True))
         self._changed.add(name)
 
@@ -267,7 +280,7 @@ class Meter:
         if engine.away:
             self._come_back(engine, state, signal.at, None if born is None else born - self._ahead)
         before, was_running = state.read_at, state.running
-        reading = state.read(signal, self._watched_since(engine))
+        reading = self._read(engine, state, signal)
         for model in state.models.keys() - engine.known_models:  # opens its accounts at zero
             engine.known_models.add(model)
             reading.models.setdefault(model, unmoved(model, signal))
@@ -283,6 +296,15 @@ class Meter:
         interval.models, interval.phases, interval.tenants = reading.models, reading.phases, reading.tenants
         self._tell(engine, state, interval)
         self._done.append(interval)
+
+    def _read(self, engine: Followed, state: EngineState, signal: EngineSignal) -> Reading:
+        """The page, as far as there is room for its series beside those of all others."""
+        held = state.marks.size
+        left = held + max(0, self._room.all_series - self._held)
+        reading = state.read(signal, self._watched_since(engine), min(self._room.series, left))
+        self._held += state.marks.size - held
+        self.dropped["series" if self._room.series <= left else "all_series"] += reading.dropped
+        return reading
 
     def _is_patient_no_more(self, at: float) -> bool:
         """Whether an engine that does not answer had its time to: one slow page is no proof that nobody is there."""

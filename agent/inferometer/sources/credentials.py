@@ -25,6 +25,7 @@ class Target(Struct, frozen=True):
     url: str
     timeout_seconds: float = 10.0
     max_page_bytes: int = 33_554_432
+    max_page_series: int = 50_000
     bearer_token_file: str = ""
     ca_file: str = ""
     cert_file: str = ""

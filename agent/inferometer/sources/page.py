@@ -38,13 +38,15 @@ Reading = tuple[Series, float]
 class ParsedPage(Struct, frozen=True):
     """The wanted series in page order with their values.
 
-    ``malformed`` lines among those looked at; ``complete`` = not cut off.
+    ``malformed`` lines among those looked at; ``complete`` = not cut off. ``too_many``: there are more wanted series
+    than are read of one page, and what is after them was not looked at.
     """
 
     layout: Layout
     values: tuple[float, ...]
     malformed: int
     complete: bool
+    too_many: bool = False
 
     @property
     def series(self) -> tuple[Reading, ...]:
@@ -55,11 +57,12 @@ class ParsedPage(Struct, frozen=True):
 class PageParser:
     """Parses the pages of one target. ``wanted``: sample names (``x_total``, ``y_bucket``, …), None for all of them.
 
-    Not to be used from two threads at once.
+    ``most``: wanted series after which a page is not read on. Not to be used from two threads at once.
     """
 
-    def __init__(self, wanted: Collection[str] | None) -> None:
+    def __init__(self, wanted: Collection[str] | None, *, most: int = sys.maxsize) -> None:
         self._wanted = None if wanted is None else frozenset(wanted)
+        self._most = most
         self._fates: dict[str, bool] = {}
         self._outline: _Outline | None = None
 
@@ -79,16 +82,20 @@ class PageParser:
         draft = _Draft()
         for number, line in enumerate(lines):
             self._read(line, number, draft)
-        self._outline = draft.outline(len(lines)) if complete and not lines[-1] else None
+        too_many = len(draft.layout) > self._most
+        self._outline = draft.outline(len(lines)) if complete and not lines[-1] and not too_many else None
         layout = self._outline.layout if self._outline is not None else tuple(draft.layout)
-        return ParsedPage(layout, tuple(draft.values), draft.malformed, complete)
+        return ParsedPage(layout, tuple(draft.values), draft.malformed, complete, too_many)
 
     def _parse_blocks(self, body: bytes) -> ParsedPage:
         draft = _Draft()
         for block in _blocks(body):
             for line in block.decode("utf-8", "replace").split("\n"):
                 self._read(line, 0, draft)
-        return ParsedPage(tuple(draft.layout), tuple(draft.values), draft.malformed, _is_complete(body))
+            if len(draft.layout) > self._most:
+                break
+        too_many = len(draft.layout) > self._most
+        return ParsedPage(tuple(draft.layout), tuple(draft.values), draft.malformed, _is_complete(body), too_many)
 
     def _read(self, line: str, number: int, draft: _Draft) -> None:
         if line.startswith("#"):

@@ -75,7 +75,7 @@ class Scraper:
         self._wanted = wanted
         self._session = session
         self._clock = clock
-        self._parser = PageParser(wanted)
+        self._parser = PageParser(wanted, most=target.max_page_series)
         self._credentials = Credentials(target)
         self._rests: tuple[float, Page] | None = None
 
@@ -145,7 +145,7 @@ class Scraper:
         if len(body) <= (_LARGE_COMPRESSED_BYTES if encoding else _LARGE_BYTES):
             return _digest(body, encoding, limit, self._parser)
         # A parser of its own: a reading that was cancelled may leave a thread behind that still parses.
-        parser = PageParser(self._wanted)
+        parser = PageParser(self._wanted, most=self._target.max_page_series)
         digest = partial(_digest, body, encoding, limit, parser)
         return await asyncio.get_running_loop().run_in_executor(_large_pages, digest)
 
@@ -159,6 +159,8 @@ def _digest(body: bytes, encoding: str, limit: int, parser: PageParser) -> Parse
         kind = _kind(text)
         hint = "; TensorRT-LLM's is /prometheus/metrics" if kind == "JSON" else ""
         raise SourceError("not_metrics", f"no metrics page but {kind}; check the path of the address{hint}")
+    if page.too_many:
+        raise SourceError("too_large", "the page has more series than are read of one (max_page_series)")
     if not page.complete:
         raise SourceError("truncated", "the page ends in the middle of a line" if text else "the page is empty")
     return page

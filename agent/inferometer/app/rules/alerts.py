@@ -233,8 +233,8 @@ _SELF = (
         "warning",
         "0s",
         "increase(inferometer_series_dropped_total[15m]) > 0",
-        "The agent {{ $labels.instance }} leaves series out",
-        "{{ $value | humanize }} series were dropped because a limit was reached; sums are too small.",
+        "The agent {{ $labels.instance }} leaves series out: limits.{{ $labels.limit }} is reached",
+        "{{ $value | humanize }} times a series was left out of a reading in the last 15 minutes; sums are too small.",
         AGENT,
     ),
     Alert(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferometer.exposition.labels import REASON, SOURCE, SPAN_OUTCOME, VERSION
+from inferometer.exposition.labels import LIMIT, REASON, SOURCE, SPAN_OUTCOME, VERSION
 from inferometer.exposition.metric import COUNTER, GAUGE, INFO, Metric, Subject
 
 AGENT = Subject(
@@ -68,11 +68,10 @@ AGENT = Subject(
         Metric(
             "inferometer_series_dropped_total",
             COUNTER,
-            (),
+            (LIMIT,),
             "series",
-            "Series left out because a limit was reached.",
-            "counted",
-            phase="declared",
+            "Series, GPUs and pods left out because a limit of the configuration was reached, at each reading.",
+            "counted at every reading that had to leave some out; limit = the key under `limits`",
         ),
         Metric(
             "inferometer_event_loop_lag_seconds",

@@ -25,6 +25,7 @@ _OPTIONS = (
 )
 _CODES: Mapping[str, grpc.StatusCode] = {
     "malformed": grpc.StatusCode.INVALID_ARGUMENT,
+    "rate": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "busy": grpc.StatusCode.UNAVAILABLE,
     "not_committed": grpc.StatusCode.UNAVAILABLE,
     "stopping": grpc.StatusCode.UNAVAILABLE,
@@ -62,7 +63,7 @@ async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], error: SourceE
     """End the call. RetryInfo tells the exporter to send again; without it, not to."""
     code = _CODES[error.reason]
     status = Status(code=code.value[0], message=str(error))
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}:
         detail = Detail()
         detail.Pack(RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS)))
         status.details.append(detail)

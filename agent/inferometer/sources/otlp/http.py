@@ -35,6 +35,7 @@ _ANSWERS: Mapping[str, tuple[int, Code.ValueType]] = {
     "encoding": (415, Code.INVALID_ARGUMENT),
     "too_large": (413, Code.INVALID_ARGUMENT),
     "slow_client": (408, Code.DEADLINE_EXCEEDED),
+    "rate": (429, Code.RESOURCE_EXHAUSTED),
     "busy": (503, Code.UNAVAILABLE),
     "not_committed": (503, Code.UNAVAILABLE),
     "stopping": (503, Code.UNAVAILABLE),
@@ -123,7 +124,7 @@ def _too_large() -> SourceError:
 def _refusal(error: SourceError, kind: str) -> web.Response:
     status, code = _ANSWERS[error.reason]
     response = _message(Status(code=code, message=str(error)), kind if kind in _PARSERS else _JSON, status)
-    if status == 503:
+    if status in {429, 503}:
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     if status in {408, 413}:
         response.force_close()

@@ -13,11 +13,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from inferometer.errors import SourceError
 from inferometer.model import Export
 from inferometer.sources.otlp.decode import Decoded, ReaderFor, decode
+from inferometer.sources.otlp.rate import Rate
 
 SOURCE = "otlp"
 REASONS = (
-    "malformed", "content_type", "encoding", "too_large", "truncated", "slow_client", "busy", "not_committed",
-    "stopping",
+    "malformed", "content_type", "encoding", "too_large", "truncated", "slow_client", "rate", "busy",
+    "not_committed", "stopping",
 )  # fmt: skip
 """Why an export is refused, as ``inferometer_source_errors_total`` counts it."""
 
@@ -33,10 +34,14 @@ _large_messages = ThreadPoolExecutor(1, "large-export")
 
 
 class Limits(Struct, frozen=True):
-    """What may wait for its commit at one time. One export is always let in, however many spans it has."""
+    """What may wait for its commit at one time, and what may come in a second.
+
+    One export is always let in, however many spans it has.
+    """
 
     exports: int = 256
     requests: int = 20_000
+    spans_per_second: float = 20_000.0
 
 
 class Clocks(Struct, frozen=True):
@@ -61,6 +66,7 @@ class Intake:
         self._reader_for, self._emit = reader_for, emit
         self._clocks, self._limits = clocks, limits
         self._exports = self._requests = 0
+        self.rate = Rate(limits.spans_per_second)
         self._open = True
 
     def close(self) -> None:
@@ -68,11 +74,13 @@ class Intake:
         self._open = False
 
     def check_room(self) -> None:
-        """SourceError ``busy`` or ``stopping`` where nothing can be taken now: to know it before the work is done."""
+        """SourceError ``busy``, ``rate`` or ``stopping`` where nothing can be taken now: before the work is done."""
         if not self._open:
             raise SourceError("stopping", "the agent is stopping; send again")
         if self._exports >= self._limits.exports or self._requests >= self._limits.requests:
             raise SourceError("busy", "too many spans wait for the disk; send again later")
+        if not self.rate.has_room(self._clocks.at()):
+            raise SourceError("rate", "more spans come than limits.spans_per_second; send again later")
 
     async def take(self, parse: Parse, size: int) -> Decoded:
         """Take one export of so many bytes and wait until its spans are committed. SourceError with one of REASONS."""
@@ -82,6 +90,7 @@ class Intake:
         self.check_room()
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         count = len(decoded.requests)
+        self.rate.spend(count + sum(decoded.outcomes.values()))
         self._exports, self._requests = self._exports + 1, self._requests + count
 
         def answer(accepted: bool) -> None:  # noqa: FBT001  a reply takes one word
