@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
-from inferometer.adapters.language import PARTS, Adapter, Selector
+from inferometer.adapters.language import Adapter
 from inferometer.adapters.models import Models
+from inferometer.adapters.program import Program
 from inferometer.adapters.tenants import Tenants
-from inferometer.model import EngineSignal, Histogram, Key, Page, Series
+from inferometer.adapters.uses import Uses
+from inferometer.model import EngineSignal, Layout, Page
 
-_INF = float("inf")
-_RANGE = re.compile(r"[0-9.]+-([0-9.]+)(?:ms|s|)")
 _ABSURD = 1e18
-_LAYOUT_SERIES = 50_000  # remembered of one engine
-_VITAL_VALUES = 2_000
-_LABELS_LENGTH = 4_096
-_PHASES = ("prefill_seconds", "decode_seconds")
-
-
-class _Use(NamedTuple):
-    """What one series of the page is good for."""
-
-    table: str
-    key: Key
-    rank: int
-    scale: float
-    copies: bool
-    part: str
-    edge: float
-    edges: tuple[float, ...]
 
 
 class Translator:
@@ -55,9 +32,9 @@ class Translator:
         self.adapters = adapters
         self.tenants = tenants
         self.models = models if models is not None else Models()
-        self._adapter: Adapter | None = None
-        self._uses: dict[Series, tuple[_Use, ...]] = {}
-        self._readers: dict[str, list[tuple[str, str, int, Selector]]] = {}
+        self._program: Program | None = None
+        self._partial: Program | None = None
+        self._uses: Uses | None = None
 
     def made_as(self, other: Translator) -> bool:
         """Whether both do the same with the pages of the same engine."""
@@ -68,149 +45,48 @@ class Translator:
         """The signal of a page; ``error`` says why there is none."""
         if page.error:
             return EngineSignal(self.engine, page.at, page.error, page.detail)
-        adapter = self._adapter
-        if adapter is None or adapter.detect.yields_to or not matches(adapter, page):
-            found = recognised(self.adapters, page)
+        program = self._program
+        if program is None or (page.layout is not program.layout and page.layout != program.layout):
+            found = self._recognised(program, page)
             if len(found) != 1:
                 return self._unrecognised(page, found)
-            adapter = found[0]
-            if adapter is not self._adapter:
-                self._adopt(adapter)
-        return self._translate(adapter, page)
+            program = self._program = self._compiled(found[0], page.layout)
+        if sum(map(abs, page.values)) < _ABSURD:
+            return program.run(self.engine, page.at, page.values)
+        return self._without_the_absurd(program.adapter, page)
+
+    def _without_the_absurd(self, adapter: Adapter, page: Page) -> EngineSignal:
+        """NaN, infinities and garbage are no reading."""
+        sane = [(series, value) for series, value in page.series if abs(value) < _ABSURD]
+        layout = tuple(series for series, _ in sane)
+        program = self._partial
+        if program is None or program.adapter is not adapter or program.layout != layout:
+            program = self._partial = self._compiled(adapter, layout)
+        return program.run(self.engine, page.at, tuple(value for _, value in sane))
+
+    def _compiled(self, adapter: Adapter, layout: Layout) -> Program:
+        if self._uses is None or self._uses.adapter is not adapter:
+            self._uses = Uses(adapter, self.tenants, self.models)
+        return Program(adapter, layout, self._uses)
+
+    def _recognised(self, before: Program | None, page: Page) -> list[Adapter]:
+        """What it was before it still is while it shows, unless an engine yields to others that may show only now."""
+        if before is not None and not before.adapter.detect.yields_to and matches(before.adapter, page):
+            return [before.adapter]
+        return recognised(self.adapters, page)
 
     def _unrecognised(self, page: Page, found: list[Adapter]) -> EngineSignal:
         if found:
             fits = ", ".join(adapter.engine for adapter in found)
             return EngineSignal(self.engine, page.at, "ambiguous_engine", f"{fits} all fit this page; set engine:")
-        names = ", ".join(dict.fromkeys(series.name for series, _ in page.series[:3])) or "nothing of any known engine"
+        names = ", ".join(dict.fromkeys(series.name for series in page.layout[:3])) or "nothing of any known engine"
         detail = f"no known engine has this page ({names}); see: inferometer explain URL"
         return EngineSignal(self.engine, page.at, "unknown_engine", detail)
-
-    def _adopt(self, adapter: Adapter) -> None:
-        self._adapter = adapter
-        self._uses = {}
-        self._readers = _readers(adapter)
-
-    def _translate(self, adapter: Adapter, page: Page) -> EngineSignal:
-        tables, pulse = _Tables(adapter.own), adapter.pulse
-        start, created = None, None
-        for series, value in page.series:
-            if not abs(value) < _ABSURD:  # NaN, infinities and garbage are no reading
-                continue
-            if series.name == adapter.process_start:
-                start = value
-            elif series.name in adapter.created:
-                created = value if created is None else min(created, value)  # later ones are new label sets
-            elif series.name in pulse:
-                tables.vital.append(value)
-            uses = self._uses.get(series)
-            if uses is None:
-                uses = self._uses[series] = self._plan(adapter, series)
-            tables.take(series, value, uses)
-        tables.settle_ranks()
-        return EngineSignal(
-            engine=self.engine,
-            at=page.at,
-            kind=adapter.engine,
-            process_start=start,
-            created=created,
-            counters=tables.counters,
-            histograms=tables.built(),
-            gauges=tables.summed_gauges(),
-            vital=_vital(tables.vital),
-            phase_groups=len(tables.phase_groups),
-            missing=tuple(s for s in _signals(adapter) if s not in tables.ranks),
-            traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, tables.ranks)),
-        )
-
-    def _plan(self, adapter: Adapter, series: Series) -> tuple[_Use, ...]:
-        if len(self._uses) > _LAYOUT_SERIES:  # labels that never repeat must not eat the memory
-            self._uses.clear()
-        labels = dict(series.labels)
-        model = self.models.of(next((labels[name] for name in adapter.model if name in labels), ""))
-        tenant = self.tenants.of(labels) if self.tenants is not None else ""
-        uses = []
-        for table, signal, rank, selector in self._readers.get(series.name, ()):
-            if not selector.accepts(labels):
-                continue
-            base, part, edge, label = series.name, "", _INF, ""
-            if table == "histograms" and selector.ranges:
-                part, label, edge = "range", selector.ranges, _range_end(labels.get(selector.ranges, ""))
-            elif table == "histograms":
-                base, _, part = series.name.rpartition("_")
-                label, edge = "le", _edge(labels.get("le", "")) if part == "bucket" else _INF
-            rest = {k: v for k, v in labels.items() if k not in selector.copies and k != label}
-            if signal in _PHASES:
-                part = repr(sorted((k, v) for k, v in rest.items() if k not in {*selector.where, *selector.unless}))
-            key = Key(signal, model, base + _spelled(sorted(rest.items())), tenant)
-            uses.append(_Use(table, key, rank, selector.scale, bool(selector.copies), part, edge, selector.edges))
-        return tuple(uses)
-
-
-class _Tables:
-    """What has been read of one page so far."""
-
-    def __init__(self, own: tuple[str, ...]) -> None:
-        self.own = own
-        self.counters: dict[Key, float] = {}
-        self.gauges: dict[Key, float] = {}
-        self.parts: dict[Key, dict[str, dict[float, float]]] = {}
-        self.vital: list[float] = []
-        self.ranks: dict[str, set[int]] = {}
-        self.phase_groups: set[str] = set()
-        self._rank_of: dict[Key, int] = {}
-
-    def take(self, series: Series, value: float, uses: tuple[_Use, ...]) -> None:
-        if uses and series.name.startswith(self.own):
-            self.vital.append(value)
-        for use in uses:
-            self.ranks.setdefault(use.key.signal, set()).add(use.rank)
-            self._rank_of[use.key] = use.rank
-            if use.key.signal in _PHASES:
-                self.phase_groups.add(use.part)
-            if use.table == "histograms":
-                empty = {edge * use.scale: 0.0 for edge in use.edges}  # the layout must not depend on what happened
-                part = self.parts.setdefault(use.key, {}).setdefault(use.part, empty)
-                _put(part, use.edge * use.scale, value * use.scale if use.part == "sum" else value, copies=use.copies)
-            else:
-                table = self.counters if use.table == "counters" else self.gauges
-                _put(table, use.key, value * use.scale, copies=use.copies)
-
-    def settle_ranks(self) -> None:
-        """Keep only the newest name of a signal where a page has several generations of it."""
-        doubled = {signal: min(ranks) for signal, ranks in self.ranks.items() if len(ranks) > 1}
-        if doubled:
-            for table in (self.counters, self.gauges, self.parts):
-                for key in [k for k in table if self._rank_of[k] > doubled.get(k.signal, self._rank_of[k])]:
-                    del table[key]
-
-    def summed_gauges(self) -> dict[tuple[str, str], float]:
-        sums: dict[tuple[str, str], float] = {}
-        for key, value in self.gauges.items():
-            sums[key.signal, key.model] = sums.get((key.signal, key.model), 0.0) + value
-        return sums
-
-    def built(self) -> dict[Key, Histogram]:
-        histograms = {key: _histogram(parts) for key, parts in self.parts.items()}
-        return {key: histogram for key, histogram in histograms.items() if histogram is not None}
-
-
-def _vital(values: list[float]) -> tuple[float, ...]:
-    """What changes when any of the values does. It is kept with the engine's state, so that it must not be long."""
-    return tuple(values) if len(values) <= _VITAL_VALUES else (float(hash(tuple(values))),)
-
-
-def _spelled(labels: list[tuple[str, str]]) -> str:
-    """The label set as text; of a very long one a digest, since it is kept with the engine's state."""
-    text = repr(labels)
-    if len(text) <= _LABELS_LENGTH:
-        return text
-    return f"[{hashlib.blake2b(text.encode('utf-8', 'replace'), digest_size=16).hexdigest()}]"
 
 
 def matches(adapter: Adapter, page: Page) -> bool:
     """Whether the page shows this engine, among others perhaps."""
-    return any(adapter.detect.shown_by(series) for series, _ in page.series)
+    return any(adapter.detect.shown_by(series) for series in page.layout)
 
 
 def recognised(adapters: Iterable[Adapter], page: Page) -> list[Adapter]:
@@ -218,58 +94,3 @@ def recognised(adapters: Iterable[Adapter], page: Page) -> list[Adapter]:
     shown = [adapter for adapter in adapters if matches(adapter, page)]
     names = {adapter.engine for adapter in shown}
     return [adapter for adapter in shown if names.isdisjoint(adapter.detect.yields_to)]
-
-
-def _put(table: dict[Any, float], where: object, value: float, *, copies: bool) -> None:
-    """Of copies the largest counts; a line that a page repeats counts once, as its last."""
-    table[where] = max(value, table.get(where, value)) if copies else value
-
-
-def _histogram(parts: dict[str, dict[float, float]]) -> Histogram | None:
-    buckets = sorted(parts.get("bucket", {}).items()) or _cumulated(parts.get("range", {}))
-    total = parts.get("count", {}).get(_INF, buckets[-1][1] if buckets else 0.0)
-    if not buckets or buckets[-1][0] != _INF:
-        buckets.append((_INF, total))
-    counts = tuple(count for _, count in buckets)
-    if any(later < earlier for earlier, later in pairwise(counts)):
-        return None  # not cumulative: no histogram, whatever it calls itself
-    return Histogram(tuple(edge for edge, _ in buckets), counts, parts.get("sum", {}).get(_INF, 0.0))
-
-
-def _cumulated(ranges: dict[float, float]) -> list[tuple[float, float]]:
-    """Counts per range as counts up to each range's end."""
-    edges = sorted(ranges)
-    return list(zip(edges, accumulate(ranges[edge] for edge in edges), strict=True))
-
-
-def _range_end(text: str) -> float:
-    """The upper end of ``200-500ms``; infinite for ``5000ms+``."""
-    end = _RANGE.fullmatch(text)
-    return float(end[1]) if end else _INF
-
-
-def _includes_cached(adapter: Adapter, ranks: dict[str, set[int]]) -> bool:
-    """Whether the prompt tokens of this page, by the name that it has, include the cached ones."""
-    return "prompt_tokens" in ranks and adapter.counters["prompt_tokens"][min(ranks["prompt_tokens"])].includes_cached
-
-
-def _edge(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return _INF
-
-
-def _signals(adapter: Adapter) -> tuple[str, ...]:
-    return (*adapter.counters, *adapter.histograms, *adapter.gauges)
-
-
-def _readers(adapter: Adapter) -> dict[str, list[tuple[str, str, int, Selector]]]:
-    readers: dict[str, list[tuple[str, str, int, Selector]]] = {}
-    for table in ("counters", "histograms", "gauges"):
-        for signal, alternatives in getattr(adapter, table).items():
-            for rank, selector in enumerate(alternatives):
-                suffixes = PARTS if table == "histograms" and not selector.ranges else ("",)
-                for name in (base + suffix for base in selector.names for suffix in suffixes):
-                    readers.setdefault(name, []).append((table, signal, rank, selector))
-    return readers

@@ -1,0 +1,192 @@
+"""A page's layout made into a program: from the numbers of a page to its signal without looking at any name.
+
+The layout of a page stays the same for hours while its numbers change every second. So names, labels and ranks are
+looked at once, and what is left is a list of which number goes where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from operator import itemgetter, le
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from inferometer.adapters.language import Adapter
+from inferometer.adapters.uses import INF, PHASES, Use, Uses
+from inferometer.model import EngineSignal, Histogram, Key, Layout
+
+_VITAL_VALUES = 2_000
+
+Numbers = tuple[float, ...]
+_Pick = Callable[[Numbers], Numbers]
+
+
+class _HistogramAt(Struct, frozen=True):
+    """Where the numbers of one histogram are: ``counts`` of its buckets, or of its ranges where it is not cumulative.
+
+    ``is_open``: the page has no last bucket up to infinity, which is then the ``total``, if the page has that.
+    """
+
+    key: Key
+    edges: tuple[float, ...]
+    counts: _Pick
+    total: int | None
+    sum: int
+    is_cumulative: bool
+    is_open: bool
+
+    def read(self, numbers: Numbers) -> Histogram | None:
+        """The histogram; None where its counts fall, so that it is none, whatever it calls itself."""
+        counts = self.counts(numbers) if self.is_cumulative else tuple(accumulate(self.counts(numbers)))
+        if self.is_open:
+            counts = (*counts, counts[-1] if self.total is None else numbers[self.total])
+        return Histogram(self.edges, counts, numbers[self.sum]) if all(map(le, counts, counts[1:])) else None
+
+
+class Program:
+    """Reads every page of one ``layout``; all values are finite."""
+
+    def __init__(self, adapter: Adapter, layout: Layout, uses: Uses) -> None:
+        self.adapter, self.layout = adapter, layout
+        used = [tuple(uses.of(series)) for series in layout]
+        ranks = _ranks(used)
+        best = {signal: min(found) for signal, found in ranks.items()}
+        numbers = _Numbers(len(layout))
+        tables: dict[str, dict[Key, list[tuple[Use, int]]]] = {"counters": {}, "gauges": {}, "histograms": {}}
+        for at, use in ((at, use) for at, found in enumerate(used) for use in found):
+            if use.rank == best[use.key.signal]:
+                tables[use.table].setdefault(use.key, []).append((use, at))
+        self._counters = tuple(tables["counters"])
+        self._counted = _pick([numbers.one(series) for series in tables["counters"].values()])
+        self._gauges = _gauges(tables["gauges"], numbers)
+        self._histograms = [_histogram(key, parts, numbers) for key, parts in tables["histograms"].items()]
+        self._start, self._created, vital = _life(adapter, layout, used)
+        self._vital = _pick(vital)
+        self._numbers = numbers
+        self._signal = EngineSignal(
+            "",
+            0.0,
+            kind=adapter.engine,
+            phase_groups=len({use.part for found in used for use in found if use.key.signal in PHASES}),
+            missing=tuple(s for s in (*adapter.counters, *adapter.histograms, *adapter.gauges) if s not in ranks),
+            traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, best)),
+        )
+
+    def run(self, engine: str, at: float, values: Numbers) -> EngineSignal:
+        """What a page says."""
+        numbers, always = self._numbers.of(values), self._signal
+        histograms = {}
+        for one in self._histograms:
+            histogram = one.read(numbers)
+            if histogram is not None:
+                histograms[one.key] = histogram
+        vital = self._vital(numbers)
+        return EngineSignal(
+            engine=engine,
+            at=at,
+            kind=always.kind,
+            process_start=None if self._start is None else values[self._start],
+            created=min(map(values.__getitem__, self._created)) if self._created else None,
+            counters=dict(zip(self._counters, self._counted(numbers), strict=True)),
+            histograms=histograms,
+            gauges={where: sum(pick(numbers)) for where, pick in self._gauges},
+            vital=vital if len(vital) <= _VITAL_VALUES else (float(hash(vital)),),
+            phase_groups=always.phase_groups,
+            missing=always.missing,
+            traits=always.traits,
+        )
+
+
+class _Numbers:
+    """The values of a page, zero, and what is the largest of several values or in another unit."""
+
+    def __init__(self, values: int) -> None:
+        self.zero = values
+        self._made: list[tuple[tuple[int, ...], float]] = []
+
+    def one(self, series: Sequence[tuple[Use, int]]) -> int:
+        """The place of the one number that these are: of copies the largest, of repeated lines the last."""
+        use = series[-1][0]
+        places = tuple(at for _, at in series) if use.copies else (series[-1][1],)
+        if len(places) == 1 and use.scale == 1:
+            return places[0]
+        self._made.append((places, use.scale))
+        return self.zero + len(self._made)
+
+    def of(self, values: Numbers) -> Numbers:
+        """All numbers of a page."""
+        made = (max(map(values.__getitem__, places)) * scale for places, scale in self._made)
+        return (*values, 0.0, *made)
+
+
+def _ranks(used: Iterable[Iterable[Use]]) -> dict[str, set[int]]:
+    """By signal, which of its names the page has."""
+    ranks: dict[str, set[int]] = {}
+    for use in (use for found in used for use in found):
+        ranks.setdefault(use.key.signal, set()).add(use.rank)
+    return ranks
+
+
+def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[tuple[tuple[str, str], _Pick]]:
+    """Gauges are added up over the series of a model."""
+    sums: dict[tuple[str, str], list[int]] = {}
+    for key, series in table.items():
+        sums.setdefault((key.signal, key.model), []).append(numbers.one(series))
+    return [(where, _pick(places)) for where, places in sums.items()]
+
+
+def _histogram(key: Key, parts: list[tuple[Use, int]], numbers: _Numbers) -> _HistogramAt:
+    by_part: dict[str, dict[float, list[tuple[Use, int]]]] = {}
+    for use, at in parts:
+        by_part.setdefault(use.part, {}).setdefault(use.edge, []).append((use, at))
+    buckets, ranges = by_part.get("bucket", {}), by_part.get("range", {})
+    selector = parts[0][0].selector
+    places = {edge * selector.scale: numbers.zero for edge in selector.edges}  # the layout must not depend on what
+    places |= {edge: numbers.one(series) for edge, series in (buckets or ranges).items()}  # happened
+    edges = sorted(places)
+    is_open = not edges or edges[-1] != INF
+    total = by_part.get("count", {}).get(INF)
+    total_sum = by_part.get("sum", {}).get(INF)
+    return _HistogramAt(
+        key,
+        edges=tuple(edges) + (INF,) * is_open,
+        counts=_pick([places[edge] for edge in edges]),
+        total=numbers.one(total) if total else None if edges else numbers.zero,
+        sum=numbers.one(total_sum) if total_sum else numbers.zero,
+        is_cumulative=bool(buckets) or not ranges,
+        is_open=is_open,
+    )
+
+
+def _life(
+    adapter: Adapter, layout: Layout, used: Sequence[tuple[Use, ...]]
+) -> tuple[int | None, tuple[int, ...], list[int]]:
+    """Where it says when the process started and when its counters were made, and what moves while it works."""
+    start, created, vital = None, [], []
+    for at, series in enumerate(layout):
+        if series.name == adapter.process_start:
+            start = at
+        elif series.name in adapter.created:
+            created.append(at)  # the earliest counts: later ones are new label sets
+        elif series.name in adapter.pulse:
+            vital.append(at)
+        if used[at] and series.name.startswith(adapter.own):
+            vital.append(at)
+    return start, tuple(created), vital
+
+
+def _includes_cached(adapter: Adapter, best: dict[str, int]) -> bool:
+    """Whether the prompt tokens of this page, by the name that it has, include the cached ones."""
+    return "prompt_tokens" in best and adapter.counters["prompt_tokens"][best["prompt_tokens"]].includes_cached
+
+
+def _pick(places: Sequence[int]) -> _Pick:
+    """The numbers at these places."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    if not places:
+        return lambda _: ()
+    (only,) = places
+    return lambda numbers: (numbers[only],)
