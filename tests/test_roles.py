@@ -36,7 +36,7 @@ def roles(*names, gpus=1.0):
 def test_what_each_page_counts(names, scopes):
     """Frontends count everything where there are any; else prefill pages input, decode pages the rest."""
     watch = roles(*names)
-    assert tuple(watch.scope(engine) for engine in watch.members) == scopes
+    assert watch.scopes() == scopes
 
 
 PAST = {"prompt_tokens": 90, "cached_tokens": 30, "output_tokens": 9, "reasoning_tokens": 6, "finished_ok": 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from inferometer.economics import energy, goodput, prices
 from inferometer.economics.answers import tallied
 from inferometer.economics.goodput import Bounds, Goodput
@@ -13,12 +15,13 @@ _COMPONENTS = ("gpu", "electricity", "software", "hosting", "training", "other")
 
 
 def settle(interval: Interval, policy: Policy) -> Entry:
-    """The entry of an interval. Amounts of 0 open their accounts."""
+    """The entry of an interval. Amounts of 0 open their accounts, and are left out where these are open already."""
     entry = Entry(interval.workload, interval.until)
-    _time(entry, interval)
+    shares = states(interval)
+    _time(entry, interval, shares)
     for account, amount in energy.accounts(interval, policy).items():
         _post(entry, account, amount)
-    money = _cost(entry, interval, policy)
+    money = _cost(entry, interval, policy, shares)
     if money is not None:
         _token_cost(entry, interval, policy, money)
     for model, change in interval.models.items():
@@ -29,7 +32,7 @@ def settle(interval: Interval, policy: Policy) -> Entry:
     for model, tally in interval.tallies.items():
         tallied(entry, interval, policy, model, tally)
     if policy.slo is not None:
-        for model, change in interval.models.items():
+        for model, change in interval.models.items() if interval.opens else ():
             nothing = Verdicts() if interval.traced else None
             _goodput(entry, interval.workload, Stratum(model, 0.0, latencies=change.latencies, spans=nothing), policy)
         for stratum in interval.strata:
@@ -42,12 +45,20 @@ def _post(entry: Entry, account: Account, amount: float) -> None:
     entry.amounts[account] = entry.amounts.get(account, 0.0) + amount
 
 
-def _time(entry: Entry, interval: Interval) -> None:
-    held, shares = interval.seconds * interval.gpus, states(interval)
-    for state in STATES:
-        account = ("inferometer_gpu_seconds_total", (interval.workload, interval.engine, state))
-        _post(entry, account, held * shares.get(state, 0.0))
-    _post(entry, ("inferometer_unaccounted_gpu_seconds_total", (interval.workload,)), interval.unaccounted_seconds)
+def _moved(interval: Interval, known: Iterable[str], amounts: Mapping[str, float]) -> Iterable[tuple[str, float]]:
+    """Amounts by label value: all that are ``known``, or those that moved where the accounts are open already."""
+    if interval.opens:
+        return [(name, amounts.get(name, 0.0)) for name in known]
+    return [(name, amount) for name, amount in amounts.items() if amount]
+
+
+def _time(entry: Entry, interval: Interval, shares: Mapping[str, float]) -> None:
+    held = interval.seconds * interval.gpus
+    for state, share in _moved(interval, STATES, shares):
+        _post(entry, ("inferometer_gpu_seconds_total", (interval.workload, interval.engine, state)), held * share)
+    if interval.unaccounted_seconds or interval.opens:
+        account = ("inferometer_unaccounted_gpu_seconds_total", (interval.workload,))
+        _post(entry, account, interval.unaccounted_seconds)
 
 
 def _resets(entry: Entry, interval: Interval) -> None:
@@ -56,7 +67,7 @@ def _resets(entry: Entry, interval: Interval) -> None:
         _post(entry, ("inferometer_resets_total", (source,)), float(count))
 
 
-def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
+def _cost(entry: Entry, interval: Interval, policy: Policy, shares: Mapping[str, float]) -> float | None:
     """Post the cost by component and return its sum; None without a price or without any GPU."""
     tokens = sum(count for change in interval.models.values() for count in change.tokens.values())
     power = _electricity(interval, policy)
@@ -69,11 +80,9 @@ def _cost(entry: Entry, interval: Interval, policy: Policy) -> float | None:
     if policy.training is not None:
         share = 1.0 if policy.training.tokens else interval.part
         cost["training"] = prices.amortised(policy.training, interval.seconds, tokens) * share
-    shares = states(interval)
-    for component in _COMPONENTS:
-        for state in STATES:
-            amount = cost.get(component, 0.0) * shares.get(state, 0.0)
-            _post(entry, ("inferometer_cost_total", (interval.workload, component, state)), amount)
+    for component, money in _moved(interval, _COMPONENTS, cost):
+        for state, share in _moved(interval, STATES, shares):
+            _post(entry, ("inferometer_cost_total", (interval.workload, component, state)), money * share)
     return sum(cost.values())
 
 
@@ -87,7 +96,7 @@ def _electricity(interval: Interval, policy: Policy) -> float:
 def _token_cost(entry: Entry, interval: Interval, policy: Policy, money: float) -> None:
     """Σ token_cost = Σ cost."""
     workload, name = interval.workload, "inferometer_token_cost_total"
-    for rest in ("idle", "unassigned"):
+    for rest in ("idle", "unassigned") if interval.opens else ():
         _post(entry, (name, (workload, "", rest, "none")), 0.0)
     for (model, kind, method), part in split(interval, policy, money).items():
         _post(entry, (name, (workload, model, kind, method)), part)
@@ -95,14 +104,17 @@ def _token_cost(entry: Entry, interval: Interval, policy: Policy, money: float) 
 
 def _requests_and_tokens(entry: Entry, interval: Interval, model: str, change: ModelChange) -> None:
     where = (interval.workload, interval.engine, model)
-    for kind in TOKEN_TYPES:
-        _post(entry, ("inferometer_tokens_total", (*where, kind)), change.tokens.get(kind, 0.0))
-    for outcome in OUTCOMES:
-        _post(entry, ("inferometer_requests_total", (*where, outcome)), change.outcomes.get(outcome, 0.0))
-    _post(entry, ("inferometer_wasted_tokens_total", where), change.wasted)
+    for kind, count in _moved(interval, TOKEN_TYPES, change.tokens):
+        _post(entry, ("inferometer_tokens_total", (*where, kind)), count)
+    for outcome, count in _moved(interval, OUTCOMES, change.outcomes):
+        _post(entry, ("inferometer_requests_total", (*where, outcome)), count)
+    if change.wasted or interval.opens:
+        _post(entry, ("inferometer_wasted_tokens_total", where), change.wasted)
     if change.reasoning:
         _post(entry, ("inferometer_reasoning_tokens_total", where), change.reasoning)
     for latency, histogram in () if interval.exact else change.latencies.items():
+        if not histogram.total and not interval.opens:
+            continue
         entry.histograms[f"inferometer_{latency}_seconds", where] = histogram
 
 

@@ -160,9 +160,10 @@ class EngineState(Struct):
     def _baseline(self, signal: EngineSignal) -> None:
         self.marks.baseline(signal)
         at_rest = self.pulse.at_rest
-        for name in _models(signal):
+        models = _models(signal)
+        for name in models:
             state = self._model(name, signal)
-            by_token, by_call = self._missing(signal, name)
+            by_token, by_call = self._missing(signal, name, models)
             state.vanished.start_here(max(by_token, by_call))
             state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
             state.wasted_before = None
@@ -174,13 +175,20 @@ class EngineState(Struct):
         change = self.marks.change(signal)
         reading.phases = _phases(signal, change)
         reading.tenants = tokens_by_tenant(change, cached_in_prompt=signal.traits.cached_in_prompt)
-        reading.moved = any(total(change.counters, name) > 0 for name in _MOVES)
+        moved: dict[str, dict[str, float]] = {}
+        for (kind, name), amount in change.counters.items():
+            moved.setdefault(name, {})[kind] = amount
+            reading.moved = reading.moved or (amount > 0 and kind in _MOVES)
         at_rest = self.pulse.at_rest
-        for name in _models(signal):
+        models = _models(signal)
+        for name in models:
             state = self._model(name, signal)
             model = reading.models.setdefault(name, ModelChange())
-            _count(model, name, change, state, signal)
-            by_token, by_call = self._missing(signal, name)
+            _count(model, moved[name], state, signal)
+            for latency in LATENCIES:
+                if (latency, name) in change.histograms:
+                    model.latencies[latency] = change.histograms[latency, name]
+            by_token, by_call = self._missing(signal, name, models)
             model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
             strata.grow(state.stratum, model)
             in_flight = self._in_flight(name, state, _gauge(signal, "running", name))
@@ -197,7 +205,7 @@ class EngineState(Struct):
             self.models[name] = ModelState(Stratum(name, signal.at, single_token_has_tpot=traits.single_token_has_tpot))
         return self.models[name]
 
-    def _missing(self, signal: EngineSignal, model: str) -> tuple[float, float]:
+    def _missing(self, signal: EngineSignal, model: str, models: list[str]) -> tuple[float, float]:
         """Requests that should be on the page and are not: first tokens without an end, calls without a request."""
         marks = self.marks
         running = _gauge(signal, "running", model)
@@ -205,7 +213,7 @@ class EngineState(Struct):
         if not any(name == "running" for name, _ in signal.gauges):
             by_token = 0.0  # what is in flight cannot be told from what is gone
         by_call = 0.0
-        if len(_models(signal)) == 1 and marks.has("parents_finished"):
+        if len(models) == 1 and marks.has("parents_finished"):
             by_call = marks.page_level("http_ended") - marks.page_level("parents_finished", "rejected")
         return by_token, by_call
 
@@ -253,8 +261,7 @@ def _phases(signal: EngineSignal, change: Change) -> tuple[float, float] | None:
     return total(change.counters, "prefill_seconds") / groups, total(change.counters, "decode_seconds") / groups
 
 
-def _count(model: ModelChange, name: str, change: Change, state: ModelState, signal: EngineSignal) -> None:
-    moved = {kind: amount for (kind, of), amount in change.counters.items() if of == name}
+def _count(model: ModelChange, moved: dict[str, float], state: ModelState, signal: EngineSignal) -> None:
     prompt, cached = moved.get("prompt_tokens", 0.0), moved.get("cached_tokens", 0.0)
     if signal.traits.cached_in_prompt:
         prompt, state.cached_ahead = _less(prompt, cached, state.cached_ahead)
@@ -265,9 +272,6 @@ def _count(model: ModelChange, name: str, change: Change, state: ModelState, sig
     if "finished" in moved:
         failed = sum(moved.get(counter, 0.0) for counter in _FAILED)
         model.outcomes["ok"], state.failed_ahead = _less(moved["finished"], failed, state.failed_ahead)
-    for latency in LATENCIES:
-        if (latency, name) in change.histograms:
-            model.latencies[latency] = change.histograms[latency, name]
 
 
 def _less(whole: float, part: float, ahead: float) -> tuple[float, float]:

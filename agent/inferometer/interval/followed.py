@@ -7,18 +7,22 @@ from msgspec import Struct, field
 
 from inferometer.interval.engine import EngineState
 from inferometer.interval.joules import Joules
-from inferometer.interval.watch import Watch, Watched
+from inferometer.interval.watch import Scope, Watch, Watched
 from inferometer.model import EngineSignal, EngineView, ModelChange
 
 
 class Followed(Struct):
     """An engine in the meter's hands.
 
+    ``part``: its share of what its workload holds; ``scope``: what counts on its page.
     ``away``: the agent was, and the gap is not settled yet; ``kept``: the GPUs that it held before.
+    ``opened``: its accounts are by the policy of now, with those of spans or without; None: not yet.
     """
 
     watch: Watch
     watched: Watched
+    part: float
+    scope: Scope
     state: EngineState | None = None
     away: bool = False
     kept: float | None = None
@@ -26,6 +30,7 @@ class Followed(Struct):
     label: str = "unknown"
     signal: EngineSignal | None = None
     known_models: set[str] = field(default_factory=set)
+    opened: bool | None = None
 
 
 class Mark(Struct):
@@ -60,7 +65,7 @@ def name_of(watch: Watch, watched: Watched) -> str:
 
 def judges(engine: Followed) -> bool:
     """Whether this engine's page is one that counts its workload's requests."""
-    return engine.watch.scope(engine.watched).requests
+    return engine.scope.requests
 
 
 def unmoved(model: str, signal: EngineSignal) -> ModelChange:

@@ -164,8 +164,7 @@ class Joules(Struct):
             self._spread(watch, "host", stretch.method, {s: j * share for s, j in states.items()}, 0.0)
 
     def _spread(self, watch: Watch, component: str, method: str, states: Mapping[str, float], metered: float) -> None:
-        for engine in watch.members:
-            part = watch.part(engine)
+        for engine, part in zip(watch.members, watch.parts(), strict=True):
             pending = self.pending.setdefault((watch.workload, engine.engine), Pending())
             pending.metered_gpu_seconds += metered * part
             for state in _STATES:

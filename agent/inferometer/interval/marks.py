@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import ge
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
@@ -153,7 +154,7 @@ def _add(into: dict[SignalOfModel, float], where: SignalOfModel, amount: float) 
 
 
 def _since(old: Histogram | None, new: Histogram) -> Histogram:
-    if old is None or old.edges != new.edges or any(a < b for a, b in zip(new.counts, old.counts, strict=True)):
+    if old is None or old.edges != new.edges or not all(map(ge, new.counts, old.counts)):
         return new
     return new.minus(old)
 

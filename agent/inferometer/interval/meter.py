@@ -65,12 +65,14 @@ class Meter:
         self._interval, self._assumed, self._room = interval, assumed, room
         old, self._engines = self._engines, {}
         for watch in watches:
-            for watched in watch.members:
+            for watched, part, scope in zip(watch.members, watch.parts(), watch.scopes(), strict=True):
                 name = name_of(watch, watched)
-                engine = self._engines[name] = old.pop(name) if name in old else Followed(watch, watched)
+                new = Followed(watch, watched, part, scope)
+                engine = self._engines[name] = old.pop(name) if name in old else new
                 if engine.watched.gpus != watched.gpus or engine.watch.workload != watch.workload:
                     self._cut(engine)
-                engine.watch, engine.watched = watch, watched
+                engine.watch, engine.watched, engine.part, engine.scope = watch, watched, part, scope
+                engine.opened = None  # what it is settled by may have changed
         workloads = {engine.watch.workload for engine in self._engines.values()}
         for name, engine in old.items():
             if engine.state is not None:
@@ -281,10 +283,11 @@ class Meter:
             self._come_back(engine, state, signal.at, None if born is None else born - self._ahead)
         before, was_running = state.read_at, state.running
         reading = self._read(engine, state, signal)
-        for model in state.models.keys() - engine.known_models:  # opens its accounts at zero
+        new_models = state.models.keys() - engine.known_models
+        for model in new_models:
             engine.known_models.add(model)
             reading.models.setdefault(model, unmoved(model, signal))
-        reading = scoped(reading, engine.watch.scope(engine.watched))
+        reading = scoped(reading, engine.scope)
         since = before if before is not None else state.settled_at
         running = was_running > 0 or state.running > 0
         engine.label = self._label(reading, signal.at - since, running=running)
@@ -295,6 +298,8 @@ class Meter:
             interval.strata = verdicts.ended(state, engine.watch, engine.watched, reading, page)
         interval.models, interval.phases, interval.tenants = reading.models, reading.phases, reading.tenants
         self._tell(engine, state, interval)
+        interval.opens = bool(new_models) or engine.opened != interval.traced
+        engine.opened = interval.traced
         self._done.append(interval)
 
     def _read(self, engine: Followed, state: EngineState, signal: EngineSignal) -> Reading:
@@ -374,7 +379,7 @@ class Meter:
             seconds=seconds,
             gpus=engine.watched.gpus if held is None else held,
             state=label,
-            part=engine.watch.part(engine.watched),
+            part=engine.part,
             source=engine.watched.source or engine.watched.engine,
             role=engine.watched.role,
             energy=used.energy,

@@ -68,22 +68,28 @@ class Watch(Struct, frozen=True):
         """Its engines, or the nameless one."""
         return self.engines or (Watched("", self.gpus),)
 
-    def part(self, engine: Watched) -> float:
-        """An engine's share of what the workload holds: by GPUs, evenly where none has any."""
-        held = sum(member.gpus for member in self.members)
-        return engine.gpus / held if held else 1 / len(self.members)
+    def parts(self) -> tuple[float, ...]:
+        """Each member's share of what the workload holds: by GPUs, evenly where none has any."""
+        members = self.members
+        held = sum(member.gpus for member in members)
+        return tuple(member.gpus / held if held else 1 / len(members) for member in members)
 
     def limits_of(self, model: str) -> Mapping[str, float]:
         """The thresholds of a model's SLOs."""
         return self.limits.get(model, self.limits.get("", {}))
 
-    def scope(self, engine: Watched) -> Scope:
-        """What counts on an engine's page, so that every token and request of the workload counts once.
+    def scopes(self) -> tuple[Scope, ...]:
+        """What counts on each member's page, so that every token and request of the workload counts once.
 
         Where there is a frontend it counts everything. Without one, prefill pages count input (they also make one
         output token a request), decode pages count output and requests (they also show the input handed over).
         """
-        if any(member.role == "frontend" for member in self.members):
-            mine = engine.role == "frontend"
-            return Scope(mine, mine, mine)
-        return Scope(input=engine.role != "decode", output=engine.role != "prefill", requests=engine.role != "prefill")
+        has_frontend = any(member.role == "frontend" for member in self.members)
+        return tuple(_scope(member.role, has_frontend=has_frontend) for member in self.members)
+
+
+def _scope(role: str, *, has_frontend: bool) -> Scope:
+    if has_frontend:
+        mine = role == "frontend"
+        return Scope(mine, mine, mine)
+    return Scope(input=role != "decode", output=role != "prefill", requests=role != "prefill")

@@ -75,6 +75,7 @@ class Interval(Struct):
     ``meter_resets``: energy counters that were reset, by source; posted with any one engine's interval.
     ``traced``: spans may judge; ``exact``: they came within the hour, so that latencies are those of spans.
     ``tallies``: what spans that came meanwhile say, by model. ``recent``: the work of about the last ten minutes.
+    ``opens``: accounts of which nothing moved are opened too; where they are open already that is in vain.
     ``role``: both, prefill, decode or frontend. ``phases``: GPU seconds of prefill and decode that the engine reports.
     """
 
@@ -101,6 +102,7 @@ class Interval(Struct):
     exact: bool = False
     tallies: dict[str, Tally] = field(default_factory=dict)
     recent: Recent | None = None
+    opens: bool = True
 
     def joules(self, *, estimated: bool = True) -> float:
         """Joules of the GPUs and the host; without what is ``estimated``, what their meters counted."""

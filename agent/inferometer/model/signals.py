@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import add, sub
 
 from msgspec import Struct, field
 
@@ -25,12 +26,12 @@ class Histogram(Struct, frozen=True):
 
     def minus(self, earlier: Histogram) -> Histogram:
         """Observations since ``earlier``; both have the same edges."""
-        counts = tuple(a - b for a, b in zip(self.counts, earlier.counts, strict=True))
+        counts = tuple(map(sub, self.counts, earlier.counts))
         return Histogram(self.edges, counts, self.sum - earlier.sum)
 
     def plus(self, other: Histogram) -> Histogram:
         """Observations of both; both have the same edges."""
-        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        counts = tuple(map(add, self.counts, other.counts))
         return Histogram(self.edges, counts, self.sum + other.sum)
 
 
