@@ -288,7 +288,7 @@ DAMAGE = {
     "Expecting": lambda folder: _sql(folder, "UPDATE totals SET labels = 'x' WHERE name LIKE '%cost%'"),
     "not iterable": lambda folder: _sql(folder, "UPDATE totals SET labels = '7' WHERE name LIKE '%cost%'"),
     "UTF-8": lambda folder: _sql(folder, "UPDATE totals SET name = CAST(x'ff' AS TEXT) WHERE name LIKE '%cost%'"),
-    "Expected `object`": lambda folder: _sql(folder, "UPDATE histograms SET histogram = x'90'"),
+    "Expected `array`": lambda folder: _sql(folder, "UPDATE histograms SET histogram = x'90'"),
 }
 
 

@@ -17,8 +17,6 @@ from inferometer.adapters.language import Adapter
 from inferometer.adapters.uses import INF, PHASES, Use, Uses
 from inferometer.model import EngineSignal, Histogram, Key, Layout
 
-_VITAL_VALUES = 2_000
-
 Numbers = tuple[float, ...]
 _Pick = Callable[[Numbers], Numbers]
 
@@ -82,7 +80,6 @@ class Program:
             histogram = one.read(numbers)
             if histogram is not None:
                 histograms[one.key] = histogram
-        vital = self._vital(numbers)
         return EngineSignal(
             engine=engine,
             at=at,
@@ -92,7 +89,7 @@ class Program:
             counters=dict(zip(self._counters, self._counted(numbers), strict=True)),
             histograms=histograms,
             gauges={where: sum(pick(numbers)) for where, pick in self._gauges},
-            vital=vital if len(vital) <= _VITAL_VALUES else (float(hash(vital)),),
+            vital=(float(hash(self._vital(values))),),  # kept with the engine's state, so that it must be short
             phase_groups=always.phase_groups,
             missing=always.missing,
             traits=always.traits,

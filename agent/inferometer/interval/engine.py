@@ -15,8 +15,7 @@ from inferometer.model import LATENCIES, EngineSignal, ModelChange, Recent, Stra
 _STALLED_AFTER_SECONDS = 10.0
 _PENDING_CONNECTIONS = 2.0
 _FAILED = ("finished_error", "finished_aborted")
-_FINISHED = ("finished_ok", *_FAILED)
-_MOVES = ("finished", *_FINISHED, "prompt_tokens", "output_tokens", "rejected")
+_MOVES = frozenset({"finished", "finished_ok", *_FAILED, "prompt_tokens", "output_tokens", "rejected"})
 _OUTCOME_OF = {
     "finished_ok": "ok",
     "finished_error": "error",
@@ -207,25 +206,18 @@ class EngineState(Struct):
 
     def _missing(self, signal: EngineSignal, model: str, models: list[str]) -> tuple[float, float]:
         """Requests that should be on the page and are not: first tokens without an end, calls without a request."""
-        marks = self.marks
-        running = _gauge(signal, "running", model)
-        by_token = marks.level(model, "ttft") - self._finished(model) - running
-        if not any(name == "running" for name, _ in signal.gauges):
-            by_token = 0.0  # what is in flight cannot be told from what is gone
-        by_call = 0.0
-        if len(models) == 1 and marks.has("parents_finished"):
-            by_call = marks.page_level("http_ended") - marks.page_level("parents_finished", "rejected")
-        return by_token, by_call
+        by_token = 0.0  # where what is in flight cannot be told from what is gone
+        if any(name == "running" for name, _ in signal.gauges):
+            by_token = self._begun(model) - _gauge(signal, "running", model)
+        return by_token, self.marks.lost_calls() if len(models) == 1 else 0.0
+
+    def _begun(self, model: str) -> float:
+        """Requests with a first token and no end on the page."""
+        return self.marks.level(model, "ttft") - self.marks.finished(model)
 
     def _in_flight(self, model: str, state: ModelState, running: float) -> float:
         """An upper bound of the requests that have a first token and no end."""
-        first_tokens = self.marks.level(model, "ttft")
-        return max(first_tokens - self._finished(model) - state.vanished.streaming.certain, running)
-
-    def _finished(self, model: str) -> float:
-        """Requests that ended since the process started: one counter of all, or one of each outcome."""
-        signals = ("finished",) if ("finished", model) in self.marks.levels else _FINISHED
-        return self.marks.level(model, *signals)
+        return max(self._begun(model) - state.vanished.streaming.certain, running)
 
     def _waste(self, model: str, state: ModelState, change: ModelChange) -> None:
         """With nothing in flight, output that no finished request has is wasted."""
@@ -241,7 +233,11 @@ class EngineState(Struct):
 
 def requests(signal: EngineSignal, gauge: str) -> float:
     """Running or waiting requests of all models."""
-    return sum(value for (name, _), value in signal.gauges.items() if name == gauge)
+    found = 0.0
+    for (name, _), value in signal.gauges.items():
+        if name == gauge:
+            found += value
+    return found
 
 
 def _gauge(signal: EngineSignal, gauge: str, model: str) -> float:

@@ -14,6 +14,8 @@ _RESTART_SECONDS = 1.0
 _FALLS_MEAN_RESTART = frozenset(
     {"prompt_tokens", "output_tokens", "finished", "finished_ok", "finished_error", "finished_aborted"}
 )
+_FINISHED = ("finished_ok", "finished_error", "finished_aborted")
+_EXPLAINED = frozenset({"parents_finished", "rejected"})
 SignalOfModel = tuple[str, str]
 _Value = TypeVar("_Value")
 
@@ -88,13 +90,15 @@ class Marks(Struct):
             self.births[name] = born
             self.newest[name] = max(born, self.newest.get(name, born))
         change, counters, histograms = Change(), _Names(self.counters), _Names(self.histograms)
+        known, moved = self.counters, change.counters
         for key, value in signal.counters.items():
-            old = self.counters.get(key)
+            old = known.get(key)
             if old is None:
                 old = counters.rename(key, signal.counters, value if self.blind else 0.0)
             delta = value - old if value >= old else value
-            self.counters[key] = value
-            _add(change.counters, (key.signal, key.model), delta)
+            known[key] = value
+            where = (key.signal, key.model)
+            moved[where] = moved.get(where, 0.0) + delta
             if key.tenant:
                 _add(change.tenants, (key.signal, key.tenant), delta)
         for key, histogram in signal.histograms.items():
@@ -110,17 +114,26 @@ class Marks(Struct):
             _add(self.levels, where, histogram.total)
         return change
 
-    def level(self, model: str, *signals: str) -> float:
-        """The sum of these signals of a model since its process started."""
-        return sum(self.levels.get((signal, model), 0.0) for signal in signals)
+    def level(self, model: str, signal: str) -> float:
+        """This signal of a model since its process started."""
+        return self.levels.get((signal, model), 0.0)
 
-    def has(self, signal: str) -> bool:
-        """Whether the page has this signal at all."""
-        return any(name == signal for name, _ in self.levels)
+    def finished(self, model: str) -> float:
+        """Requests that ended since the process started: one counter of all, or one of each outcome."""
+        finished = self.levels.get(("finished", model))
+        return sum(self.level(model, signal) for signal in _FINISHED) if finished is None else finished
 
-    def page_level(self, *signals: str) -> float:
-        """The sum of these signals over all models of the page."""
-        return sum(value for (signal, _), value in self.levels.items() if signal in signals)
+    def lost_calls(self) -> float:
+        """HTTP calls that ended without a request that did, over all models; 0 where the page does not tell."""
+        ended = explained = 0.0
+        counts_parents = False
+        for (signal, _), value in self.levels.items():
+            if signal == "http_ended":
+                ended += value
+            elif signal in _EXPLAINED:
+                explained += value
+                counts_parents = counts_parents or signal == "parents_finished"
+        return ended - explained if counts_parents else 0.0
 
 
 class _Names(Generic[_Value]):

@@ -15,6 +15,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +40,7 @@ from inferometer.model import Account, Entry, Histogram, by_workload
 _log = logging.getLogger(__name__)
 _KEPT_HOURS = 400 * 24
 _HOUR = 3600
+_SPELLED = 65_536
 
 
 class _Change(Struct):
@@ -241,11 +243,11 @@ class Ledger:
         with database:
             database.executemany(
                 "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-                [(a[0], json.dumps(a[1]), value, created[a]) for a, value in change.totals.items()],
+                [(a[0], _spelled(a[1]), value, created[a]) for a, value in change.totals.items()],
             )
             database.executemany(
                 "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?)",
-                [(a[0], json.dumps(a[1]), msgspec.msgpack.encode(h), created[a]) for a, h in change.histograms.items()],
+                [(a[0], _spelled(a[1]), msgspec.msgpack.encode(h), created[a]) for a, h in change.histograms.items()],
             )
             database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
             database.executemany(
@@ -264,6 +266,12 @@ class Ledger:
         self._span_minute = self.spans.minute()
         with contextlib.suppress(OSError):  # a hint about backups; the commit itself is done
             (self._folder / "exposed").write_text(f"{self.state.generation:020d}", encoding="ascii")
+
+
+@lru_cache(_SPELLED)
+def _spelled(labels: tuple[str, ...]) -> str:
+    """Label values as the database has them; the same ones are written at every commit."""
+    return json.dumps(labels)
 
 
 def _hour_of(entry: Entry) -> int:

@@ -12,7 +12,7 @@ from inferometer.model.pods import Pods
 from inferometer.model.requests import Traced
 
 
-class Histogram(Struct, frozen=True):
+class Histogram(Struct, frozen=True, array_like=True):
     """Cumulative ``counts`` at ascending upper ``edges``; the last edge is +Inf, its count the total."""
 
     edges: tuple[float, ...]
@@ -46,7 +46,7 @@ class Traits(Struct, frozen=True):
     single_token_has_tpot: bool = True
 
 
-class Key(Struct, frozen=True, gc=False):
+class Key(Struct, frozen=True, gc=False, array_like=True):
     """One series of one signal: what it means, for which model and tenant, and which raw label set it came from."""
 
     signal: str
@@ -58,6 +58,7 @@ class Key(Struct, frozen=True, gc=False):
 class EngineSignal(Struct, frozen=True):
     """An engine's page in engine-neutral words. Counters and histograms are as the page has them: totals.
 
+    ``vital`` changes whenever a series moves that moves only while the engine works.
     ``phase_groups``: groups of GPUs (data parallel ranks) whose busy seconds by phase the page has; 0 = it has none.
     """
 
