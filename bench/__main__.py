@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def _plans(options: argparse.Namespace) -> list[Plan]:
             plan.every,
             [name for name in names if name in plan.names],
             options.runs or plan.runs,
-            options.seconds or plan.seconds,
+            math.ceil((options.seconds or plan.seconds) / plan.every) * plan.every,
             page,
         )
         for plan in plans

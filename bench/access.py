@@ -28,7 +28,7 @@ class Pace(Struct, frozen=True):
 
 
 class Access:
-    """Reads the log in pieces; ``host`` filters nothing: one site has one reader at a time."""
+    """Reads the log in pieces. A site has one reader at a time, so that all answers are its."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,11 +39,15 @@ class Access:
 
     def since(self, mark: int) -> list[Hit]:
         """All answers after a mark."""
-        if not self._path.exists():
+        return self.between(mark, self.mark())
+
+    def between(self, begin: int, end: int) -> list[Hit]:
+        """All answers after one mark and before another."""
+        if end <= begin:
             return []
         with self._path.open("rb") as file:
-            file.seek(mark)
-            lines = file.read().decode().splitlines()
+            file.seek(begin)
+            lines = file.read(end - begin).decode().splitlines()
         return [_hit(line) for line in lines if line.count(" ") == 4]
 
 

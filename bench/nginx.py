@@ -1,6 +1,6 @@
 """Every target at an address of its own, served by one nginx: pages as files, and the clock's second says which.
 
-Nothing is compressed, as vLLM's /metrics is not, and an idle connection is kept for 5 s, as vLLM's server keeps it.
+Nothing is compressed, as vLLM's /metrics is not, and connections are kept between readings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import http.client
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from bench.process import free_port, started
 LIFE_SECONDS = 1000  # then the pages begin anew, as after a restart of all engines
 _GROUPS = 10  # targets whose pages are apart in time; the last digit of the address tells which
 _SECONDS_APART = 7
+_LARGE_SECONDS, _LARGE_FILES = 15, 10
 _START_SECONDS = 20.0
 _CONFIG = """\
 daemon off;
@@ -42,7 +43,7 @@ http {{
     etag off;
     sendfile on;
     tcp_nopush on;
-    keepalive_timeout 5s;
+    keepalive_timeout 75s;
     keepalive_requests 1000000;
     open_file_cache max=20000 inactive=1h;
     open_file_cache_valid 1h;
@@ -73,7 +74,6 @@ class Site(Struct, frozen=True):
     urls: Mapping[str, list[str]]
     sink: str
     access: Access
-    page_bytes: Mapping[str, int]
 
 
 def installed() -> str:
@@ -85,29 +85,30 @@ def installed() -> str:
 
 
 class Shelf:
-    """Pages as files under ``folder``, made once for all sites."""
+    """Pages as files under ``folder``, made once for all sites.
 
-    def __init__(self, folder: Path, kinds: Mapping[str, Page]) -> None:
-        self._folder, self._kinds = folder, kinds
+    ``large``: kinds of which a file a second would fill the disk. They change every 15 s, and no more after 150 s.
+    """
 
-    def pages(self, kind: str) -> Path:
-        """The folder with the pages of a kind: a file for each second that a site lives."""
-        folder = self._folder / "pages" / kind
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            for second in range(LIFE_SECONDS + _GROUPS * _SECONDS_APART):
-                (folder / str(second)).write_bytes(self._kinds[kind](second))
-        return folder
+    def __init__(self, folder: Path, kinds: Mapping[str, Page], large: Collection[str] = ()) -> None:
+        self._folder, self._kinds, self._large = folder, kinds, large
+
+    def page(self, kind: str, second: int) -> Path:
+        """The file with the page of a second."""
+        if kind in self._large:
+            second = min(second // _LARGE_SECONDS, _LARGE_FILES - 1) * _LARGE_SECONDS
+        file = self._folder / "pages" / kind / str(second)
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(self._kinds[kind](second))
+        return file
 
     @contextlib.contextmanager
     def site(self, name: str, targets: Mapping[str, int], *, tenths: bool = False) -> Iterator[Site]:
         """Serve so many targets of each kind. ``tenths``: another page every tenth of a second, not every second."""
         folder, port, sink = self._folder / name, free_port(), free_port()
         folder.mkdir(parents=True)
-        hosts = {
-            kind: [_host(place, number) for number in range(count)]
-            for place, (kind, count) in enumerate(targets.items())
-        }
+        hosts = {kind: _hosts(place, count) for place, (kind, count) in enumerate(targets.items())}
         servers = [self._server(folder, kind, [f"{host}:{port}" for host in hosts[kind]], tenths) for kind in targets]
         text = _CONFIG.format(
             folder=folder, servers="".join(servers), sink=sink, digits="{2}" if tenths else "{3}",
@@ -119,25 +120,24 @@ class Shelf:
         command = [installed(), "-p", str(folder), "-c", str(config), "-e", str(folder / "nginx.log")]
         with started(command, folder / "nginx.log"):
             _wait(next(iter(hosts.values()))[0], port, folder / "nginx.log")
-            sizes = {kind: (self.pages(kind) / "0").stat().st_size for kind in targets}
-            yield Site(urls, f"http://127.0.0.1:{sink}", Access(folder / "access.log"), sizes)
+            yield Site(urls, f"http://127.0.0.1:{sink}", Access(folder / "access.log"))
 
     def _server(self, folder: Path, kind: str, listens: list[str], tenths: bool) -> str:  # noqa: FBT001
-        root, pages = folder / kind, self.pages(kind)
+        root = folder / kind
         now = time.time()
         begin = int(now * 10) if tenths else int(now)
         for group in range(_GROUPS):
             (root / str(group)).mkdir(parents=True)
             for age in range(LIFE_SECONDS):
                 name = f"{(begin + age) % LIFE_SECONDS:03d}"
-                (root / str(group) / name).symlink_to(pages / str(age + group * _SECONDS_APART))
+                (root / str(group) / name).symlink_to(self.page(kind, age + group * _SECONDS_APART))
         lines = "\n".join(f"        listen {listen};" for listen in listens)
         return _SERVER.format(listens=lines, folder=folder, root=root)
 
 
-def _host(place: int, number: int) -> str:
-    """An address of the loopback network."""
-    return f"127.{16 + place}.{number // 250}.{number % 250 + 1}"
+def _hosts(place: int, count: int) -> list[str]:
+    """Addresses of the loopback network."""
+    return [f"127.{16 + place}.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
 
 def _wait(host: str, port: int, log: Path) -> None:

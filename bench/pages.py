@@ -14,6 +14,7 @@ from prometheus_client.utils import floatToGoString
 CAPTURED = Path(__file__).parents[1] / "tests" / "pages"
 _SECONDS_BETWEEN = 30  # the two pages of the real vLLM were captured so far apart
 _RISE_PER_SECOND = 1e-3  # of the other pages' counters
+_MODEL = 'model_name="tiny"'
 _INTEGERS = ("_bucket", "_count")
 
 Page = Callable[[int], bytes]
@@ -57,6 +58,17 @@ def captured(name: str) -> str:
     return gzip.decompress((CAPTURED / f"{name}.prom.gz").read_bytes()).decode()
 
 
+def models(count: int) -> Page:
+    """Of a server with so many models: every series that has a model, once for each."""
+    one = vllm()
+
+    def page(second: int) -> bytes:
+        lines = one(second).decode().splitlines()
+        return _page([copy for line in lines for copy in _copies(line, count)])
+
+    return page
+
+
 def size(page: Page) -> Size:
     """How large the page is, and how much it moves."""
     first, second = page(10), page(11)
@@ -88,6 +100,13 @@ def _moved(earlier: str, later: str, share: float) -> str:
         return later
     value = float(begin) + (float(end) - float(begin)) * share
     return f"{series} {_text(value if '_sum' in series else round(value))}"
+
+
+def _copies(line: str, count: int) -> list[str]:
+    """A line for each model; lines without a model once."""
+    if _MODEL not in line:
+        return [line]
+    return [line.replace(_MODEL, f'model_name="model-{number:03d}"') for number in range(count)]
 
 
 def _is_counter(line: str, counters: set[str]) -> bool:

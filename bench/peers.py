@@ -105,11 +105,16 @@ def show(row: Row) -> None:
     say(f"\n{row.head}" + (": CPU per page, the agent's over that of" if compared else ""))
     for other, ratio in compared.items():
         say(f"  {row.titles[other]:<32} {ratio}")
+    table(row.titles, row.trials)
+
+
+def table(titles: Mapping[str, str], trials: Mapping[str, Sequence[Trial]]) -> None:
+    """A line for each subject."""
     widths = [max(22, len(name) + 2) for name in COLUMNS]
-    say(" " * 34 + "".join(f"{name:<{width}}" for name, width in zip(COLUMNS, widths, strict=True)).rstrip())
-    for name, runs in row.trials.items():
+    say(" " * 37 + "".join(f"{name:<{width}}" for name, width in zip(COLUMNS, widths, strict=True)).rstrip())
+    for name, runs in trials.items():
         line = "".join(f"{cell:<{width}}" for cell, width in zip(cells(runs), widths, strict=True))
-        say(f"  {row.titles[name]:<32}{line.rstrip()}")
+        say(f"  {titles[name]:<34} {line.rstrip()}")
 
 
 def titles(names: Sequence[str]) -> dict[str, str]:

@@ -19,20 +19,26 @@ from bench.process import free_port
 class Task(Struct, frozen=True):
     """What to read: URLs and how often. ``sink``: where to write; ``folder``: empty, on a disk, the subject's own.
 
-    ``settings``: laid over the agent's configuration; ``port``: the agent's /metrics.
+    ``gpus``: as in the agent's configuration, or 0 for one an engine; ``dcgm``: the page of their exporter or '';
+    ``workloads``: among how many the engines are shared out; ``settings``: laid over the agent's configuration;
+    ``port``: the agent's /metrics.
     """
 
     urls: list[str]
     every: float
     sink: str
     folder: Path
+    gpus: int | str = 0
+    dcgm: str = ""
+    workloads: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
 
     @property
     def hosts(self) -> list[str]:
         """Host and port of every target."""
-        return [url.removeprefix("http://").removesuffix("/metrics") for url in self.urls]
+        urls = [*self.urls, *([self.dcgm] if self.dcgm else [])]
+        return [url.removeprefix("http://").removesuffix("/metrics") for url in urls]
 
 
 Command = Callable[[Task], list[str]]
@@ -40,18 +46,13 @@ Command = Callable[[Task], list[str]]
 
 def agent(task: Task) -> list[str]:
     """The agent with a price, SLOs, windows and a ledger: everything that costs time is on."""
-    workload = {
-        "name": "bench",
-        "engines": [{"url": url} for url in task.urls],
-        "gpus": len(task.urls),
-        "slo": {"ttft": "500ms", "tpot": "50ms", "e2e": "10s"},
-    }
     settings: dict[str, Any] = {
         "interval": _duration(task.every),
-        "workloads": [workload],
+        "workloads": [_workload(task, number) for number in range(task.workloads)],
         "prices": {"default": {"gpu_hour": 2.5}},
         "storage": {"path": str(task.folder / "ledger")},
         "web": {"listen_address": f"127.0.0.1:{task.port}"},
+        "gpu": {"sources": ["dcgm"], "dcgm_url": task.dcgm} if task.dcgm else {"sources": ["nvml"]},
     }
     file = _written(task.folder / "inferometer.yaml", {**settings, **task.settings})
     return [sys.executable, "-m", "inferometer", "run", f"--config.file={file}"]
@@ -116,6 +117,16 @@ def _said(*command: str) -> str:
     except OSError:
         return ""
     return done.stdout + done.stderr
+
+
+def _workload(task: Task, number: int) -> dict[str, Any]:
+    urls = task.urls[number :: task.workloads]
+    return {
+        "name": f"bench-{number}",
+        "engines": [{"url": url} for url in urls],
+        "gpus": task.gpus or len(urls),
+        "slo": {"ttft": "500ms", "tpot": "50ms", "e2e": "10s"},
+    }
 
 
 def _scrape(task: Task) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bench.process import started, usage
 from bench.subjects import AGENT, SUBJECTS, Task
 
 _WARM_UP_PAGES = 3  # of each target: the first ones make series
-_SETTLED_SECONDS = 5.0  # an interval from here on warms up with one page of each target, and a rest
+_SELDOM_SECONDS = 5.0  # from here on one page of each has to do
 _PATIENCE_SECONDS = 60.0
 _LAG = b"\ninferometer_event_loop_lag_seconds "
 
@@ -44,15 +45,16 @@ def run(name: str, task: Task, site: Site, seconds: float, environ: Mapping[str,
     """Let a subject read for ``seconds`` after its warm-up. Raises SystemExit when it died or never reads."""
     task.folder.mkdir(parents=True)
     with started(SUBJECTS[name](task), task.folder / "log", environ) as child:
-        _warm_up(child, task, site.access)
+        begin = site.access.mark()
+        warm_up(child, task, site.access, begin)
         mark, before, began = site.access.mark(), usage(child.pid), time.monotonic()
         time.sleep(seconds)
         alive(child, task.folder)
         after, took = usage(child.pid), time.monotonic() - began
         hits = site.access.since(mark)
-        lag = _lag(task.port) if name == AGENT else None
+        late = lag(task.port) if name == AGENT else None
     used, pages = after.cpu_seconds - before.cpu_seconds, sum(hit.whole for hit in hits)
-    jitter = pace(hits, task.every)
+    jitter = pace([*{hit.host: hit for hit in site.access.between(begin, mark)}.values(), *hits], task.every)
     return Trial(
         cpu_seconds_per_page=used / max(pages, 1),
         core_ratio=used / took,
@@ -63,7 +65,7 @@ def run(name: str, task: Task, site: Site, seconds: float, environ: Mapping[str,
         jitter_p50=jitter.p50,
         jitter_p99=jitter.p99,
         connection_ratio=sum(hit.first for hit in hits) / max(pages, 1),
-        lag_seconds=lag,
+        lag_seconds=late,
     )
 
 
@@ -87,22 +89,23 @@ def alive(child: subprocess.Popen[str], folder: Path) -> None:
         raise SystemExit(f"{folder.name} ended:\n{(folder / 'log').read_text(encoding='utf-8')}")
 
 
-def _warm_up(child: subprocess.Popen[str], task: Task, access: Access) -> None:
-    """Until the subject has read every target a few times, and then a little longer where it reads seldom."""
-    fewest = 1 if task.every >= _SETTLED_SECONDS else _WARM_UP_PAGES
-    mark, end = access.mark(), time.monotonic() + _PATIENCE_SECONDS + fewest * task.every
-    counts: dict[str, int] = dict.fromkeys((host.partition(":")[0] for host in task.hosts), 0)
-    while min(counts.values()) < fewest:
+def warm_up(child: subprocess.Popen[str], task: Task, access: Access, begin: int) -> None:
+    """Until the subject has read every target a few times, or once where it reads seldom."""
+    fewest = 1 if task.every >= _SELDOM_SECONDS else _WARM_UP_PAGES
+    wanted = {host.partition(":")[0] for host in task.hosts}
+    end = time.monotonic() + _PATIENCE_SECONDS + fewest * task.every
+    while True:
+        counts = Counter(hit.host for hit in access.since(begin) if hit.whole)
+        if all(counts[host] >= fewest for host in wanted):
+            return
         alive(child, task.folder)
         if time.monotonic() > end:
-            raise SystemExit(f"{task.folder.name} does not read every page:\n{(task.folder / 'log').read_text()}")
-        time.sleep(0.1)
-        hits, mark = access.since(mark), access.mark()
-        for hit in hits:
-            counts[hit.host] = counts.get(hit.host, 0) + hit.whole
-    time.sleep(1.0)
+            log = (task.folder / "log").read_text(encoding="utf-8")
+            raise SystemExit(f"{task.folder.name} does not read every page:\n{log}")
+        time.sleep(0.2)
 
 
-def _lag(port: int) -> float | None:
+def lag(port: int) -> float | None:
+    """The worst of the agent's event loop in the last minute, by its own account."""
     _, found, rest = get(port, "/metrics").partition(_LAG)
     return float(rest.split(b"\n", 1)[0]) if found else None
