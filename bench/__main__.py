@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = stage.parser("bench", __doc__)
     parser.add_argument("--quick", action="store_true", help="8 and 50 targets only, for 5 s: two minutes")
-    parser.add_argument("--targets", type=_numbers, help="numbers of targets, e.g. 1,8,50")
+    parser.add_argument("--targets", type=stage.numbers, help="numbers of targets, e.g. 1,8,50")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two readings of a target")
     parser.add_argument("--runs", type=int, help="interleaved runs of each subject (default: 3)")
     parser.add_argument("--seconds", type=float, help="length of a run after its warm-up")
@@ -88,10 +88,6 @@ def _keep(folder: Path | None, rows: list[Row]) -> None:
     new = {row.head for row in rows}
     old = [row for row in before.rows if row.head not in new] if before else []
     result.keep(folder, "peers", Peers(sorted([*old, *rows], key=lambda row: (row.every, row.targets))))
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -33,3 +33,8 @@ def parser(part: str, text: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=f"python -m {part}", description=text)
     made.add_argument("--out", type=Path, help="keep the result as JSON in this folder")
     return made
+
+
+def numbers(text: str) -> list[int]:
+    """An option's value with commas."""
+    return [int(number) for number in text.split(",")]
