@@ -6,7 +6,7 @@ RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
 
-.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability clean
+.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -35,7 +35,7 @@ browser: $(READY)        ## the live page in a real Chromium, driven by Playwrig
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	INFEROMETER_BROWSER=chromium $(BIN)/python -m pytest tests/test_browser.py
 
-bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser, and of taking spans
+bench: $(READY) tools-bench  ## CPU per page, memory, wake-ups and jitter beside vmagent, Prometheus and a plain loop; spans; rules
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.spans
 	$(BIN)/python -m bench.fleet
@@ -87,6 +87,12 @@ tools-observability:
 	@command -v prometheus >/dev/null && command -v prometheus-alertmanager >/dev/null || \
 	  sh tests/tools/install-debian.sh "a real Prometheus and Alertmanager" prometheus prometheus-alertmanager
 	@command -v vmalert >/dev/null || sh tests/tools/install-debian.sh "rules on VictoriaMetrics" victoria-metrics
+
+tools-bench:
+	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
+	  sh tests/tools/install-debian.sh "nginx serves the pages that are read in the bench" nginx-light
+	@command -v vmagent >/dev/null || sh tests/tools/install-debian.sh "vmagent, a peer in the bench" victoria-metrics
+	@command -v prometheus >/dev/null || sh tests/tools/install-debian.sh "Prometheus, a peer in the bench" prometheus
 
 $(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

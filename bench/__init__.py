@@ -1,1 +1,5 @@
-"""What the agent costs: CPU per page beside other readers of the same pages, memory, start. ``python -m bench``."""
+"""What the agent costs beside others that read the same pages. ``python -m bench``, and the parts that PARTS names.
+
+Needs Linux, nginx, and for the peers Prometheus and vmagent (``make tools-bench``); figures mean something only on a
+machine that does nothing else.
+"""

@@ -11,12 +11,17 @@ CARDS = 8
 _SOURCE = Path(__file__).parents[1] / "tests" / "nvml" / "libnvidia-ml.c"
 
 
-def driver(folder: Path) -> Mapping[str, str]:
-    """The environment in which a process finds the driver; empty where no C compiler can make it."""
+def driver(folder: Path, instances: int = 0) -> Mapping[str, str]:
+    """The environment in which a process finds the driver. ``instances``: MIG instances of each GPU.
+
+    Raises SystemExit where no C compiler can make it.
+    """
     compiler = shutil.which("cc")
     if compiler is None:
-        return {}
+        raise SystemExit("the GPUs' driver is made of C, and there is no compiler: make tools")
+    folder.mkdir(parents=True, exist_ok=True)
     library = folder / "libnvidia-ml.so.1"
     how = ["-std=gnu11", "-O1", "-shared", "-fPIC", f"-Wl,-soname,{library.name}", "-o", str(library), str(_SOURCE)]
     subprocess.run([compiler, *how], check=True)  # noqa: S603  our own source
-    return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML_GPUS": str(CARDS)}
+    cut = {"FAKE_NVML_MIG": str(instances)} if instances else {}
+    return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML_GPUS": str(CARDS), **cut}

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
-from bench.process import started, usage
-from bench.subjects import free_port
+from bench.process import free_port, started, usage
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "tests" / "golden" / "metrics.txt"

@@ -1,4 +1,4 @@
-"""The plain way to read the same pages: aiohttp and prometheus_client's parser. ``python -m bench.loop URL…``.
+"""The plain way to read the same pages: aiohttp and prometheus_client's parser. ``python -m bench.loop SECONDS URL…``.
 
 It keeps the newest value of every series and does nothing with it.
 """
@@ -13,13 +13,11 @@ from collections.abc import Sequence
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-_EVERY_SECONDS = 1.0
-
 Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-async def follow(session: aiohttp.ClientSession, url: str, values: Values) -> None:
-    """Read one page a second, for ever."""
+async def follow(session: aiohttp.ClientSession, url: str, every: float, values: Values) -> None:
+    """Read one page again and again."""
     began, tick = time.monotonic(), 0
     while True:
         async with session.get(url) as response:
@@ -27,16 +25,16 @@ async def follow(session: aiohttp.ClientSession, url: str, values: Values) -> No
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 values[sample.name, tuple(sample.labels.items())] = sample.value
-        tick = max(tick + 1, int((time.monotonic() - began) / _EVERY_SECONDS) + 1)
-        await asyncio.sleep(max(0.0, began + tick * _EVERY_SECONDS - time.monotonic()))
+        tick = max(tick + 1, int((time.monotonic() - began) / every) + 1)
+        await asyncio.sleep(max(0.0, began + tick * every - time.monotonic()))
 
 
-async def main(urls: Sequence[str]) -> None:
+async def main(every: float, urls: Sequence[str]) -> None:
     """Read all pages, side by side."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session, asyncio.TaskGroup() as tasks:
         for url in urls:
-            tasks.create_task(follow(session, url, {}))
+            tasks.create_task(follow(session, url, every, {}))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    asyncio.run(main(float(sys.argv[1]), sys.argv[2:]))

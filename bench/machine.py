@@ -6,17 +6,18 @@ import os
 import platform
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 
 
 def described() -> str:
-    """Processor, cores, kernel, Python and the commit, on one line."""
+    """Processor, cores, kernel, Python, the commit and the day, on one line."""
     load = os.getloadavg()[0]
     return (
         f"{_processor()}, {os.cpu_count()} cores (load {load:.1f} before), {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, commit {_commit()}"
+        f"Python {platform.python_version()}, commit {_commit()}, {datetime.now(UTC).date()}"
     )
 
 

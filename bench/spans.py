@@ -26,8 +26,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench import machine
-from bench.process import started, usage
-from bench.subjects import free_port
+from bench.process import free_port, started, usage
 
 _BATCH = 512
 _ATTRIBUTES: dict[str, float | int | str] = {

@@ -1,8 +1,9 @@
 /* A stand-in for NVIDIA's libnvidia-ml.so.1, of our own make: what the real pynvml calls, on GPUs that a test sets up.
  *
  * Its world is the file that FAKE_NVML names, mapped by this library and by the test (tests/fakenvml.py mirrors the
- * structures below); without that, FAKE_NVML_GPUS of them that draw 350 W. -DOLD_DRIVER leaves out what drivers before 510 lack. It also keeps account: calls by name, what
- * is held (users, event sets, GPM samples), and uses that a real driver would not forgive.
+ * structures below); without that, FAKE_NVML_GPUS of them that draw 350 W, each cut into FAKE_NVML_MIG instances.
+ * -DOLD_DRIVER leaves out what drivers before 510 lack. It also keeps account: calls by name, what is held (users, event
+ * sets, GPM samples), and uses that a real driver would not forgive.
  */
 #include <fcntl.h>
 #include <stddef.h>
@@ -143,8 +144,17 @@ static world_t *open_world(const char *path) {
     }
     world_t *made = calloc(1, sizeof *made);
     made->count = atoi(getenv("FAKE_NVML_GPUS"));
-    for (unsigned i = 0; i < made->count; i++)
-        made->gpus[i] = (gpu_t){.meters_energy = 1, .gpm = 1, .watts = 350, .since = now(), .tick = 0.1};
+    const char *instances = getenv("FAKE_NVML_MIG");
+    for (unsigned i = 0; i < made->count; i++) {
+        gpu_t *gpu = &made->gpus[i];
+        *gpu = (gpu_t){.meters_energy = 1, .gpm = 1, .watts = 350, .since = now(), .tick = 0.1, .mig = instances != NULL};
+        for (int place = 0; instances && place < atoi(instances); place++) {
+            slot_t *slot = &gpu->slots[place];
+            *slot = (slot_t){.state = THERE, .gi = place + 7, .slices = 1, .multiprocessors = 16, .serial = 1, .named = 1,
+                             .memory_mib = 10240, .used_bytes = 1 << 30};
+            snprintf(slot->uuid, sizeof slot->uuid, "MIG-%u-%d", i, place);
+        }
+    }
     return made;
 }
 
