@@ -38,7 +38,9 @@ _Read = Callable[[], Awaitable[Sample | None]]
 _Run = Callable[[], Coroutine[Any, Any, None]]
 _ALL: frozenset[str] = frozenset()  # no names to choose
 _ALLOTMENT_SECONDS = 5.0  # pods do not move faster
-_GATHER_SECONDS = 0.02  # what one burst brings is settled in one transaction
+_MOMENT_SECONDS = 0.02
+_GATHER_MOMENTS = 4  # what one burst brings is settled in one transaction
+_BATCH = 500  # and the loop is not held up by more than so many pages
 
 
 class Readers:
@@ -111,13 +113,21 @@ class Readers:
         """What arrives, gathered; a batch without samples is a tick of the clock."""
         while not (self._stopped.is_set() and self._queue.empty()):
             arrived = [await self._queue.get()]
-            if not self._stopped.is_set():
-                await asyncio.sleep(_GATHER_SECONDS)
-            while not self._queue.empty():
-                arrived.append(self._queue.get_nowait())
+            await self._gather(arrived)
             samples = tuple(sample for sample in arrived if sample is not None)
             at = self._clock.at()
             yield Batch(at, at + self._clock.ahead(), samples)
+
+    async def _gather(self, arrived: list[Sample | None]) -> None:
+        """Add what arrives until nothing does for a moment, or the first has waited long enough."""
+        for _ in range(_GATHER_MOMENTS):
+            if not self._stopped.is_set():
+                await asyncio.sleep(_MOMENT_SECONDS)
+            before = len(arrived)
+            while not self._queue.empty():
+                arrived.append(self._queue.get_nowait())
+            if len(arrived) == before or len(arrived) >= _BATCH:
+                return
 
     def translate(self, batch: Batch) -> list[Signal]:
         """Every sample in engine-neutral words; those of engines that are no longer followed are dropped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -102,6 +103,7 @@ def _side(histogram: Histogram, threshold: float) -> _Side:
     return _Side(surely, possibly, histogram.total)
 
 
+@lru_cache(1024)
 def bucket_gap(edges: tuple[float, ...], threshold: float) -> float:
     """Width in seconds of the bucket that holds the threshold; 0 where the threshold is an edge."""
     below = max((edge for edge in edges if edge <= threshold), default=0.0)
