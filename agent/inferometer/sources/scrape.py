@@ -121,16 +121,15 @@ class Scraper:
         Token, client certificate and trusted CA are for the configured scheme, host and port alone, and do not come
         back after a detour.
         """
-        url = URL(self._target.url)
-        authorization, at_home = self._credentials.authorization(url), True
-        url = url.with_user(None)
-        home = url.origin()
+        given, home = _addresses(self._target.url)
+        authorization, url, at_home, has_left = self._credentials.authorization(given), home, True, False
         for _ in range(_MAX_REDIRECTS + 1):
-            at_home = at_home and url.origin() == home
-            answer = await self._get(url, authorization if at_home else "", at_home=url.origin() == home)
+            answer = await self._get(url, "" if has_left else authorization, at_home=at_home)
             if answer.status == 200:
                 return answer.body, answer.headers.get(b"content-encoding", "").strip().lower()
             url = _next(url, answer)
+            at_home = url.origin() == home.origin()
+            has_left = has_left or not at_home
         raise SourceError("redirect", f"more than {_MAX_REDIRECTS} redirects")
 
     async def _get(self, url: URL, authorization: str, *, at_home: bool) -> Answer:
@@ -168,6 +167,13 @@ def _digest(body: bytes, encoding: str, limit: int, parser: PageParser) -> Parse
 
 def _kind(text: bytes) -> str:
     return {b"<": "HTML", b"{": "JSON", b"[": "JSON"}.get(text.lstrip()[:1], "something else")
+
+
+@lru_cache(maxsize=2048)
+def _addresses(text: str) -> tuple[URL, URL]:
+    """The address as it was given and without its user; ValueError where it is none."""
+    url = URL(text)
+    return url, url.with_user(None)
 
 
 @lru_cache(maxsize=2048)

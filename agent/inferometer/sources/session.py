@@ -16,6 +16,7 @@ from inferometer.sources.resolver import Resolver
 
 _KEPT_PER_SERVER = 16
 _KEPT_SECONDS = 300.0
+_FORGOTTEN_EVERY_SECONDS = 30.0
 _NEXT_ADDRESS_SECONDS = 0.25  # a host of two addresses of which one is dead (RFC 8305)
 
 _Server = tuple[str, int, ssl.SSLContext | None, str]
@@ -28,6 +29,7 @@ class Session:
         self._resolver = Resolver()
         self._time = asyncio.get_running_loop().time
         self._idle: dict[_Server, list[Connection]] = {}
+        self._forgets_at = 0.0
 
     async def close(self) -> None:
         """Let go of all connections that nobody waits at."""
@@ -75,6 +77,9 @@ class Session:
 
     def _forget(self) -> None:
         """Drop what its server closed, and what nobody asked for long: servers come and go."""
+        if self._time() < self._forgets_at:
+            return
+        self._forgets_at = self._time() + _FORGOTTEN_EVERY_SECONDS
         since = self._time() - _KEPT_SECONDS
         for server, idle in list(self._idle.items()):
             kept = [one for one in idle if one.open and one.rests_since >= since]
