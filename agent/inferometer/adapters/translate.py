@@ -15,7 +15,8 @@ from inferometer.model import EngineSignal, Histogram, Key, Page, Series
 
 _INF = float("inf")
 _RANGE = re.compile(r"[0-9.]+-([0-9.]+)(?:ms|s|)")
-_ABSURD = 1e18
+_ABSURD = 2.0**53  # from here on a counter cannot count by one
+_MISSED_PAGES = 10
 _PHASES = ("prefill_seconds", "decode_seconds")
 
 
@@ -45,6 +46,8 @@ class Translator:
         self._adapter: Adapter | None = None
         self._uses: dict[Series, tuple[_Use, ...]] = {}
         self._readers: dict[str, list[tuple[str, str, int, Selector]]] = {}
+        self._names: dict[str, tuple[int, int]] = {}
+        self._cached_in_prompt = False
 
     def made_as(self, other: Translator) -> bool:
         """Whether both do the same with the pages of the same engine."""
@@ -75,14 +78,15 @@ class Translator:
 
     def _adopt(self, adapter: Adapter) -> None:
         self._adapter = adapter
-        self._uses = {}
+        self._uses, self._names = {}, {}
+        self._cached_in_prompt = any(one.includes_cached for one in adapter.counters.get("prompt_tokens", ())[:1])
         self._readers = _readers(adapter)
 
     def _translate(self, adapter: Adapter, page: Page) -> EngineSignal:
         tables, pulse = _Tables(adapter.own), adapter.pulse
         start, created = None, None
         for series, value in page.series:
-            if not abs(value) < _ABSURD:  # NaN, infinities and garbage are no reading
+            if not 0 <= value < _ABSURD:  # NaN, infinities and garbage are no reading
                 continue
             if series.name == adapter.process_start:
                 start = value
@@ -94,7 +98,10 @@ class Translator:
             if uses is None:
                 uses = self._uses[series] = self._plan(adapter, series)
             tables.take(series, value, uses)
-        tables.settle_ranks()
+        tables.settle_ranks(self._names)
+        if "prompt_tokens" in self._names:
+            rank, _ = self._names["prompt_tokens"]
+            self._cached_in_prompt = adapter.counters["prompt_tokens"][rank].includes_cached
         return EngineSignal(
             engine=self.engine,
             at=page.at,
@@ -107,7 +114,7 @@ class Translator:
             vital=tuple(tables.vital),
             phase_groups=len(tables.phase_groups),
             missing=tuple(s for s in _signals(adapter) if s not in tables.ranks),
-            traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, tables.ranks)),
+            traits=replace(adapter.traits, cached_in_prompt=self._cached_in_prompt),
         )
 
     def _plan(self, adapter: Adapter, series: Series) -> tuple[_Use, ...]:
@@ -146,6 +153,7 @@ class _Tables:
         self.ranks: dict[str, set[int]] = {}
         self.phase_groups: set[str] = set()
         self._rank_of: dict[Key, int] = {}
+        self._contradicted: set[Key] = set()
 
     def take(self, series: Series, value: float, uses: tuple[_Use, ...]) -> None:
         if uses and series.name.startswith(self.own):
@@ -158,18 +166,43 @@ class _Tables:
             if use.table == "histograms":
                 empty = {edge * use.scale: 0.0 for edge in use.edges}  # the layout must not depend on what happened
                 part = self.parts.setdefault(use.key, {}).setdefault(use.part, empty)
-                _put(part, use.edge * use.scale, value * use.scale if use.part == "sum" else value, copies=use.copies)
+                amount = value * use.scale if use.part == "sum" else value
+                self._put(part, use.edge * use.scale, amount, use, is_new=use.edge * use.scale not in part or use.edges)
             else:
                 table = self.counters if use.table == "counters" else self.gauges
-                _put(table, use.key, value * use.scale, copies=use.copies)
+                self._put(table, use.key, value * use.scale, use, is_new=use.key not in table)
 
-    def settle_ranks(self) -> None:
-        """Keep only the newest name of a signal where a page has several generations of it."""
-        doubled = {signal: min(ranks) for signal, ranks in self.ranks.items() if len(ranks) > 1}
-        if doubled:
+    def _put(self, table: dict[Any, float], where: object, value: float, use: _Use, *, is_new: object) -> None:
+        """Of copies the largest counts; of a series that a page shows twice with two values nothing is known."""
+        if use.copies:
+            table[where] = max(value, table.get(where, value))
+            return
+        if not is_new and table[where] != value:
+            self._contradicted.add(use.key)
+        table[where] = value
+
+    def settle_ranks(self, names: dict[str, tuple[int, int]]) -> None:
+        """Keep only the newest name of a signal where a page has several generations of it; and what is no doubt.
+
+        ``names``: by signal the rank of the name that the engine has, and on how many pages in a row only older ones
+        were: that a page leaves out a name is no reason to read another.
+        """
+        older = {}
+        for signal, ranks in self.ranks.items():
+            rank, missed = names.get(signal, (min(ranks), 0))
+            missed = missed + 1 if min(ranks) > rank else 0
+            if min(ranks) < rank or missed > _MISSED_PAGES:
+                rank, missed = min(ranks), 0
+            names[signal] = rank, missed
+            if max(ranks) > rank:
+                older[signal] = rank
+        if older:
             for table in (self.counters, self.gauges, self.parts):
-                for key in [k for k in table if self._rank_of[k] > doubled.get(k.signal, self._rank_of[k])]:
+                for key in [k for k in table if self._rank_of[k] > older.get(k.signal, self._rank_of[k])]:
                     del table[key]
+        for key in self._contradicted:
+            for table in (self.counters, self.gauges, self.parts):
+                table.pop(key, None)
 
     def summed_gauges(self) -> dict[tuple[str, str], float]:
         sums: dict[tuple[str, str], float] = {}
@@ -194,13 +227,10 @@ def recognised(adapters: Iterable[Adapter], page: Page) -> list[Adapter]:
     return [adapter for adapter in shown if names.isdisjoint(adapter.detect.yields_to)]
 
 
-def _put(table: dict[Any, float], where: object, value: float, *, copies: bool) -> None:
-    """Of copies the largest counts; a line that a page repeats counts once, as its last."""
-    table[where] = max(value, table.get(where, value)) if copies else value
-
-
 def _histogram(parts: dict[str, dict[float, float]]) -> Histogram | None:
     buckets = sorted(parts.get("bucket", {}).items()) or _cumulated(parts.get("range", {}))
+    if "bucket" in parts and _INF not in parts["bucket"] and "count" not in parts:
+        return None  # lines are missing or no numbers: its total is not known
     total = parts.get("count", {}).get(_INF, buckets[-1][1] if buckets else 0.0)
     if not buckets or buckets[-1][0] != _INF:
         buckets.append((_INF, total))
@@ -220,11 +250,6 @@ def _range_end(text: str) -> float:
     """The upper end of ``200-500ms``; infinite for ``5000ms+``."""
     end = _RANGE.fullmatch(text)
     return float(end[1]) if end else _INF
-
-
-def _includes_cached(adapter: Adapter, ranks: dict[str, set[int]]) -> bool:
-    """Whether the prompt tokens of this page, by the name that it has, include the cached ones."""
-    return "prompt_tokens" in ranks and adapter.counters["prompt_tokens"][min(ranks["prompt_tokens"])].includes_cached
 
 
 def _edge(text: str) -> float:
