@@ -125,7 +125,7 @@ def test_a_restart_counts_histograms_whole_too():
     [
         pytest.param(observed([0.05, 0.2, 0.2, 0.7]), (0, 1, 2, 2), id="buckets that grow are subtracted"),
         pytest.param(Histogram(EDGES, (1.0, 0.0, 5.0, 5.0)), (1, 0, 5, 5), id="one fallen bucket resets it whole"),
-        pytest.param(observed([0.05] * 3, (0.1, INF)), (3, 3), id="another layout starts again"),
+        pytest.param(observed([0.05] * 3, (0.15, INF)), (3, 3), id="another layout starts again"),
     ],
 )
 def test_a_histogram_counts_as_one_thing(new, added):

@@ -103,7 +103,7 @@ def test_an_engine_that_is_down_is_unknown_tick_by_tick_and_back_with_its_first_
 
 def test_every_outcome_has_its_name():
     follower = Follower()
-    counters = {"finished_ok": 5, "finished_error": 3, "finished_aborted": 2, "rejected": 7}
+    counters = {"prompt_tokens": 0, "finished_ok": 5, "finished_error": 3, "finished_aborted": 2, "rejected": 7}
     follower.read(page(T, start=1), page(T + 5, counters, seen={"ttft": [0.2] * 11}, start=1))
     names = ("ok", "error", "aborted", "rejected", "vanished")
     assert [follower.outcome(name) for name in names] == [5, 3, 2, 7, 1]

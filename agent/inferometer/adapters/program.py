@@ -6,7 +6,7 @@ looked at once, and what is left is a list of which number goes where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from operator import itemgetter, le
 
@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from inferometer.adapters.language import Adapter
+from inferometer.adapters.ranks import Ranks
 from inferometer.adapters.uses import INF, PHASES, Use, Uses
 from inferometer.model import EngineSignal, Histogram, Key, Layout
 
@@ -44,33 +45,46 @@ class _HistogramAt(Struct, frozen=True):
 
 
 class Program:
-    """Reads every page of one ``layout``; all values are finite."""
+    """Reads every page of one ``layout``; no value is absurd. ``ranks``: which of the names of a signal count.
 
-    def __init__(self, adapter: Adapter, layout: Layout, uses: Uses) -> None:
+    ``newest``: by signal the newest rank of its names on the page. ``waits``: one that counts is not on it.
+    """
+
+    def __init__(self, adapter: Adapter, layout: Layout, uses: Uses, ranks: Ranks) -> None:
         self.adapter, self.layout = adapter, layout
-        used = [tuple(uses.of(series)) for series in layout]
-        ranks = _ranks(used)
-        best = {signal: min(found) for signal, found in ranks.items()}
+        self._used = [tuple(uses.of(series)) for series in layout]
+        self.newest = _newest(self._used)
+        self.best = ranks.see(self.newest)
+        self.waits = self.best != self.newest
         numbers = _Numbers(len(layout))
         tables: dict[str, dict[Key, list[tuple[Use, int]]]] = {"counters": {}, "gauges": {}, "histograms": {}}
-        for at, use in ((at, use) for at, found in enumerate(used) for use in found):
-            if use.rank == best[use.key.signal]:
+        for at, use in ((at, use) for at, found in enumerate(self._used) for use in found):
+            if use.rank == self.best[use.key.signal]:
                 tables[use.table].setdefault(use.key, []).append((use, at))
+        self._repeated = _repeated(tables)
         self._counters = tuple(tables["counters"])
         self._counted = _pick([numbers.one(series) for series in tables["counters"].values()])
         self._gauges = _gauges(tables["gauges"], numbers)
-        self._histograms = [_histogram(key, parts, numbers) for key, parts in tables["histograms"].items()]
-        self._start, self._created, vital = _life(adapter, layout, used)
+        histograms = (_histogram(key, parts, numbers) for key, parts in tables["histograms"].items())
+        self._histograms = [one for one in histograms if one is not None]
+        self._start, self._created, vital = _life(adapter, layout, self._used)
         self._vital = _pick(vital)
         self._numbers = numbers
         self._signal = EngineSignal(
             "",
             0.0,
             kind=adapter.engine,
-            phase_groups=len({use.part for found in used for use in found if use.key.signal in PHASES}),
-            missing=tuple(s for s in (*adapter.counters, *adapter.histograms, *adapter.gauges) if s not in ranks),
-            traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, best)),
+            phase_groups=len({use.part for found in self._used for use in found if use.key.signal in PHASES}),
+            missing=tuple(s for s in (*adapter.counters, *adapter.histograms, *adapter.gauges) if s not in self.newest),
+            traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, ranks)),
         )
+
+    def contradicted(self, values: Numbers) -> set[int]:
+        """The places of series whose signal a page shows twice with two values: nothing is known of it."""
+        if not self._repeated:
+            return set()
+        keys = {key for key, places in self._repeated if len({values[at] for at in places}) > 1}
+        return {at for at, found in enumerate(self._used) if any(use.key in keys for use in found)}
 
     def run(self, engine: str, at: float, values: Numbers) -> EngineSignal:
         """What a page says."""
@@ -118,12 +132,22 @@ class _Numbers:
         return (*values, 0.0, *made)
 
 
-def _ranks(used: Iterable[Iterable[Use]]) -> dict[str, set[int]]:
-    """By signal, which of its names the page has."""
-    ranks: dict[str, set[int]] = {}
+def _newest(used: Iterable[Iterable[Use]]) -> dict[str, int]:
+    """By signal, the newest of its names that the page has."""
+    newest: dict[str, int] = {}
     for use in (use for found in used for use in found):
-        ranks.setdefault(use.key.signal, set()).add(use.rank)
-    return ranks
+        newest[use.key.signal] = min(use.rank, newest.get(use.key.signal, use.rank))
+    return newest
+
+
+def _repeated(tables: Mapping[str, Mapping[Key, list[tuple[Use, int]]]]) -> list[tuple[Key, list[int]]]:
+    """The places of what is on the page more than once and should not be."""
+    places: dict[tuple[Key, str, float], list[int]] = {}
+    for series in (series for table in tables.values() for series in table.values()):
+        for use, at in series:
+            if not use.copies:
+                places.setdefault((use.key, use.part, use.edge), []).append(at)
+    return [(key, found) for (key, _, _), found in places.items() if len(found) > 1]
 
 
 def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[tuple[tuple[str, str], _Pick]]:
@@ -134,7 +158,8 @@ def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[
     return [(where, _pick(places)) for where, places in sums.items()]
 
 
-def _histogram(key: Key, parts: list[tuple[Use, int]], numbers: _Numbers) -> _HistogramAt:
+def _histogram(key: Key, parts: list[tuple[Use, int]], numbers: _Numbers) -> _HistogramAt | None:
+    """None where its last bucket and its total are missing: lines are, or were no numbers."""
     by_part: dict[str, dict[float, list[tuple[Use, int]]]] = {}
     for use, at in parts:
         by_part.setdefault(use.part, {}).setdefault(use.edge, []).append((use, at))
@@ -145,6 +170,8 @@ def _histogram(key: Key, parts: list[tuple[Use, int]], numbers: _Numbers) -> _Hi
     edges = sorted(places)
     is_open = not edges or edges[-1] != INF
     total = by_part.get("count", {}).get(INF)
+    if buckets and INF not in buckets and not total:
+        return None
     total_sum = by_part.get("sum", {}).get(INF)
     return _HistogramAt(
         key,
@@ -174,9 +201,11 @@ def _life(
     return start, tuple(created), vital
 
 
-def _includes_cached(adapter: Adapter, best: dict[str, int]) -> bool:
-    """Whether the prompt tokens of this page, by the name that it has, include the cached ones."""
-    return "prompt_tokens" in best and adapter.counters["prompt_tokens"][best["prompt_tokens"]].includes_cached
+def _includes_cached(adapter: Adapter, ranks: Ranks) -> bool:
+    """Whether the prompt tokens, by the name that the engine has for them, include the cached ones."""
+    names = adapter.counters.get("prompt_tokens", ())
+    rank = ranks.known("prompt_tokens") or 0
+    return bool(names) and names[rank].includes_cached
 
 
 def _pick(places: Sequence[int]) -> _Pick:

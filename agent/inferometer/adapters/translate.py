@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from inferometer.adapters.language import Adapter
 from inferometer.adapters.models import Models
 from inferometer.adapters.program import Program
+from inferometer.adapters.ranks import Ranks
 from inferometer.adapters.tenants import Tenants
 from inferometer.adapters.uses import Uses
 from inferometer.model import EngineSignal, Layout, Page
 
-_ABSURD = 1e18
+_ABSURD = 2.0**53  # from here on a counter cannot count by one
 
 
 class Translator:
@@ -35,6 +36,7 @@ class Translator:
         self._program: Program | None = None
         self._partial: Program | None = None
         self._uses: Uses | None = None
+        self._ranks = Ranks()
 
     def made_as(self, other: Translator) -> bool:
         """Whether both do the same with the pages of the same engine."""
@@ -51,23 +53,30 @@ class Translator:
             if len(found) != 1:
                 return self._unrecognised(page, found)
             program = self._program = self._compiled(found[0], page.layout)
-        if sum(map(abs, page.values)) < _ABSURD:
+        elif self._is_old(program):
+            program = self._program = self._compiled(program.adapter, page.layout)
+        if sum(page.values) < _ABSURD and min(page.values, default=0.0) >= 0 and not program.contradicted(page.values):
             return program.run(self.engine, page.at, page.values)
-        return self._without_the_absurd(program.adapter, page)
+        return self._in_part(program, page)
 
-    def _without_the_absurd(self, adapter: Adapter, page: Page) -> EngineSignal:
-        """NaN, infinities and garbage are no reading."""
-        sane = [(series, value) for series, value in page.series if abs(value) < _ABSURD]
+    def _in_part(self, whole: Program, page: Page) -> EngineSignal:
+        """NaN, infinities and garbage are no reading, nor is what a page shows twice with two values."""
+        doubtful = whole.contradicted(page.values)
+        sane = [r for at, r in enumerate(page.series) if 0 <= r[1] < _ABSURD and at not in doubtful]
         layout = tuple(series for series, _ in sane)
         program = self._partial
-        if program is None or program.adapter is not adapter or program.layout != layout:
-            program = self._partial = self._compiled(adapter, layout)
+        if program is None or program.adapter is not whole.adapter or program.layout != layout or self._is_old(program):
+            program = self._partial = self._compiled(whole.adapter, layout)
         return program.run(self.engine, page.at, tuple(value for _, value in sane))
+
+    def _is_old(self, program: Program) -> bool:
+        """Whether other names of its signals count by now. To be asked once a page: pages are counted."""
+        return program.waits and self._ranks.see(program.newest) != program.best
 
     def _compiled(self, adapter: Adapter, layout: Layout) -> Program:
         if self._uses is None or self._uses.adapter is not adapter:
-            self._uses = Uses(adapter, self.tenants, self.models)
-        return Program(adapter, layout, self._uses)
+            self._uses, self._ranks = Uses(adapter, self.tenants, self.models), Ranks()
+        return Program(adapter, layout, self._uses, self._ranks)
 
     def _recognised(self, before: Program | None, page: Page) -> list[Adapter]:
         """What it was before it still is while it shows, unless an engine yields to others that may show only now."""

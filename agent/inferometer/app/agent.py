@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -39,27 +38,32 @@ _COLLECT_AFTER = 20_000
 class Agent:
     """One running agent, and what its server may ask it. ``load`` gives the configuration, at each start and reload.
 
-    ``nvml_library`` stands in for the GPU driver's library. Raises ConfigError or LedgerError before it starts.
+    ``nvml_library`` stands in for the GPU driver's library, ``clock`` for the machine's. Raises ConfigError or
+    LedgerError before it starts.
     """
 
     def __init__(
-        self, load: Callable[[], Config], environ: Mapping[str, str], nvml_library: object | None = None
+        self,
+        load: Callable[[], Config],
+        environ: Mapping[str, str],
+        nvml_library: object | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.feed = Feed()
         self._load, self._environ = load, environ
         self._config = load()
-        self._clock = Clock()
+        self._clock = Clock() if clock is None else clock
         _check_cluster(self._config, environ)
         self._plan: Plan = plan(self._config, (), environ)
         self._reload_ok = True
         self._published_at = self._clock.at()
         folder = Path(self._config.storage.path) if self._config.storage.path else None
-        self._ledger = Ledger(folder, self._config.currency)
+        self._ledger = Ledger(folder, self._config.currency, self._clock.wall)
         self._meter = Meter(self._plan.watches, self._config.interval)
         self._restore()
         self._policies = dict(self._plan.policies)
         self._inventory = Inventory(self._plan, environ, self._share_out)
-        self._feeds = Feeds(time.time, self._reprice)
+        self._feeds = Feeds(self._clock.wall, self._reprice)
         self._lag = LoopLag()
         self._nvml = None
         if "nvml" in self._config.gpu.sources:

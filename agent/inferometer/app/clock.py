@@ -31,3 +31,7 @@ class Clock:
         if abs(ahead - self._ahead) > _STEP_SECONDS + (after - before):
             self._ahead = ahead
         return self._ahead
+
+    def wall(self) -> float:
+        """Unix time."""
+        return self.at() + self.ahead()

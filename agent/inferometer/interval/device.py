@@ -19,10 +19,14 @@ class Stretch(Struct, frozen=True):
 
 
 class Counter(Struct):
-    """An energy counter at the last reading that it moved at: a page that is shown twice is no time without power."""
+    """An energy counter at the last reading that it moved at: a page that is shown twice is no time without power.
+
+    ``odd``: a value, and its time, that no device can have come to since: it counts once the next one goes on from it.
+    """
 
     joules: float
     at: float
+    odd: tuple[float, float] | None = None
 
     def read(self, at: float, joules: float, wraps_at: float = 0.0) -> Stretch | None:
         """What it gained since it last moved; None while it stands.
@@ -32,13 +36,29 @@ class Counter(Struct):
         """
         gained = joules - self.joules
         if gained == 0:
+            self.odd = None
             return None
         if gained < 0:
             gained = gained + wraps_at if wraps_at else joules
-        seconds, self.joules, self.at = max(0.0, at - self.at), joules, at
-        if not 0 <= gained <= _IMPLAUSIBLE_WATTS * (seconds + 1):
-            return None
+        seconds = max(0.0, at - self.at)
+        if not _is_plausible(gained, seconds):
+            if self.odd is None or not _is_plausible(joules - self.odd[0], at - self.odd[1]):
+                self.odd = (joules, at)
+                return None
+            gained, seconds = joules - self.odd[0], at - self.odd[1]
+        self.joules, self.at, self.odd = joules, at, None
         return Stretch(seconds, gained, "counter")
+
+    def shift(self, seconds: float) -> None:
+        """Move all times to another clock."""
+        self.at += seconds
+        if self.odd is not None:
+            self.odd = (self.odd[0], self.odd[1] + seconds)
+
+
+def _is_plausible(gained: float, seconds: float) -> bool:
+    """Whether a device, or all of a host, may have drawn so much."""
+    return 0 <= gained <= _IMPLAUSIBLE_WATTS * (seconds + 1)
 
 
 class Samples(Struct):
@@ -148,9 +168,10 @@ class Device(Struct):
     def _counted(self, at: float, joules: float, counter: Counter) -> Stretch | None:
         if self._lags(at, joules, counter):
             return None
-        self.resets += joules < counter.joules
+        fell = joules < counter.joules
         stretch = counter.read(at, joules)
         if stretch is not None:
+            self.resets += fell
             self.agreement.count(stretch)
         return stretch
 
@@ -170,7 +191,7 @@ class Device(Struct):
         self.heard_at += seconds
         self.counted_at += seconds
         if self.counter is not None:
-            self.counter.at += seconds
+            self.counter.shift(seconds)
         if self.samples is not None:
             self.samples.at += seconds
         if self.taken_over_at is not None:

@@ -187,9 +187,13 @@ class EngineState(Struct):
             for latency in LATENCIES:
                 if (latency, name) in change.histograms:
                     model.latencies[latency] = change.histograms[latency, name]
-            by_token, by_call = self._missing(signal, name, models)
-            model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
+            model.outcomes["vanished"] = 0.0
+            if change.whole:  # else what is in one counter may be missing in the other
+                by_token, by_call = self._missing(signal, name, models)
+                model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
             strata.grow(state.stratum, model)
+            if not change.whole:
+                continue
             in_flight = self._in_flight(name, state, _gauge(signal, "running", name))
             if at_rest and in_flight <= 0:
                 self._waste(name, state, model)

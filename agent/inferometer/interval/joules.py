@@ -126,7 +126,7 @@ class Joules(Struct):
         for device in self.devices.values():
             device.shift(seconds)
         for counter in self.domains.values():
-            counter.at += seconds
+            counter.shift(seconds)
         self.host_floor.resting_since = None
         self.host_at, self.is_host_new = None, True
 

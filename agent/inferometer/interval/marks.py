@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from inferometer.model import EngineSignal, Histogram, Key
 
 _RESTART_SECONDS = 1.0
+_MISSED_PAGES = 10
 _FALLS_MEAN_RESTART = frozenset(
     {"prompt_tokens", "output_tokens", "finished", "finished_ok", "finished_error", "finished_aborted"}
 )
@@ -21,11 +22,15 @@ _Value = TypeVar("_Value")
 
 
 class Change(Struct):
-    """What moved between two readings, summed over the raw series of a signal; ``tenants``: by signal and tenant."""
+    """What moved between two readings, summed over the raw series of a signal; ``tenants``: by signal and tenant.
+
+    ``whole``: the page has as many series as those before it. Of one that is missing a later page tells.
+    """
 
     counters: dict[SignalOfModel, float] = field(default_factory=dict)
     tenants: dict[SignalOfModel, float] = field(default_factory=dict)
     histograms: dict[SignalOfModel, Histogram] = field(default_factory=dict)
+    whole: bool = True
 
 
 class Marks(Struct):
@@ -33,6 +38,7 @@ class Marks(Struct):
 
     ``births``: when the process of the last page began, by the name of what says so; ``newest``: of all processes.
     ``blind``: series were left out of the page that was its baseline, so that one that comes in later may be old.
+    ``width``: how many series a whole page has; ``shorter``: how many pages in a row had fewer.
     """
 
     births: dict[str, float] = field(default_factory=dict)
@@ -41,6 +47,8 @@ class Marks(Struct):
     histograms: dict[Key, Histogram] = field(default_factory=dict)
     levels: dict[SignalOfModel, float] = field(default_factory=dict)
     blind: bool = False
+    width: int = 0
+    shorter: int = 0
 
     @property
     def size(self) -> int:
@@ -51,17 +59,13 @@ class Marks(Struct):
         """Whether the page is of a newer process than all before.
 
         The process's start time or a token counter's creation rose; on pages that have neither, a counter
-        that only a restart can lower fell.
+        that only a restart can lower fell. Where one rose, the other did not and no such counter fell, it is the
+        same process still: its host's clock was set, or the page tells less than it did.
         """
         births = _births(signal)
         known = births.keys() & self.births.keys()
-        if known:
-            return any(births[name] > self.newest[name] + _RESTART_SECONDS for name in known)
-        return any(
-            value < self.counters.get(key, 0.0)
-            for key, value in signal.counters.items()
-            if key.signal in _FALLS_MEAN_RESTART
-        )
+        rose = [name for name in known if births[name] > self.newest[name] + _RESTART_SECONDS]
+        return len(rose) == len(known) > 0 or (bool(rose or not known) and self._fell(signal))
 
     def switched(self, signal: EngineSignal) -> bool:
         """Whether the page is of another process that is not newer than all before: its counts may be known already.
@@ -70,12 +74,21 @@ class Marks(Struct):
         """
         births = _births(signal)
         known = births.keys() & self.births.keys()
-        return any(abs(births[name] - self.births[name]) > _RESTART_SECONDS for name in known)
+        moved = [name for name in known if abs(births[name] - self.births[name]) > _RESTART_SECONDS]
+        return len(moved) == len(known) > 0 or (bool(moved) and self._fell(signal))
+
+    def _fell(self, signal: EngineSignal) -> bool:
+        return any(
+            value < self.counters.get(key, 0.0)
+            for key, value in signal.counters.items()
+            if key.signal in _FALLS_MEAN_RESTART
+        )
 
     def forget(self) -> None:
         """Another process: everything counts from zero."""
         self.counters, self.histograms, self.levels = {}, {}, {}
         self.births, self.blind = {}, False
+        self.width = self.shorter = 0
 
     def baseline(self, signal: EngineSignal) -> None:
         """Start from this page: what it shows happened before the agent's time."""
@@ -101,18 +114,30 @@ class Marks(Struct):
             moved[where] = moved.get(where, 0.0) + delta
             if key.tenant:
                 _add(change.tenants, (key.signal, key.tenant), delta)
+        width = len(signal.counters) + len(signal.histograms)
         for key, histogram in signal.histograms.items():
             last = self.histograms.get(key)
             if last is None:
                 last = histograms.rename(key, signal.histograms, histogram if self.blind else None)
-            since = _since(last, histogram)
-            self.histograms[key] = histogram
+            elif _lacks_buckets(histogram, last):
+                width -= 1
+                continue
+            since, self.histograms[key] = _since(last, histogram)
             merge(change.histograms, (key.signal, key.model), since)
+        change.whole = self._is_whole(width)
         for where, delta in change.counters.items():
             _add(self.levels, where, delta)
         for where, histogram in change.histograms.items():
             _add(self.levels, where, histogram.total)
         return change
+
+    def _is_whole(self, width: int) -> bool:
+        """Series may come, and go for good; those that are away for a few pages are missed."""
+        self.shorter = self.shorter + 1 if width < self.width else 0
+        if 0 < self.shorter <= _MISSED_PAGES:
+            return False
+        self.width, self.shorter = width, 0
+        return True
 
     def level(self, model: str, signal: str) -> float:
         """This signal of a model since its process started."""
@@ -166,10 +191,18 @@ def _add(into: dict[SignalOfModel, float], where: SignalOfModel, amount: float) 
     into[where] = into.get(where, 0.0) + amount
 
 
-def _since(old: Histogram | None, new: Histogram) -> Histogram:
+def _lacks_buckets(new: Histogram, old: Histogram) -> bool:
+    """Whether it is the old one without some of its buckets: a process does not lose any."""
+    return len(new.edges) < len(old.edges) and set(new.edges) < set(old.edges)
+
+
+def _since(old: Histogram | None, new: Histogram) -> tuple[Histogram, Histogram]:
+    """Observations since the old one, and what to remember. A sum that falls alone stands until it is made up for."""
     if old is None or old.edges != new.edges or not all(map(ge, new.counts, old.counts)):
-        return new
-    return new.minus(old)
+        return new, new
+    if new.sum < old.sum:
+        new = Histogram(new.edges, new.counts, old.sum)
+    return new.minus(old), new
 
 
 def total(amounts: Mapping[SignalOfModel, float], signal: str) -> float:

@@ -1,0 +1,1 @@
+"""Faults between a real agent and a simulated world, and what must hold in spite of them."""
