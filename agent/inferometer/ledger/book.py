@@ -7,7 +7,6 @@ cannot be trusted is set aside, never deleted, and the totals start at zero: a c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import sqlite3
@@ -26,12 +25,14 @@ from inferometer.ledger.database import (
     State,
     Untrusted,
     amounts_in,
+    aside,
     connected,
+    expose,
     exposed,
-    free,
     is_about_access,
     load,
     locked,
+    set_aside,
 )
 from inferometer.ledger.span_ids import SpanIds
 from inferometer.model import Account, Entry, Histogram, by_workload
@@ -53,13 +54,15 @@ class _Change(Struct):
 class Ledger:
     """Totals that only grow. ``folder`` None keeps them in memory only. ``spans``: those that were taken lately.
 
+    ``kept_aside``: ledgers in the folder that could not be trusted and wait for somebody to look at them.
+
     Raises LedgerError where the folder cannot be used at all or another agent holds it.
     """
 
     def __init__(self, folder: Path | None, currency: str, wall: Callable[[], float] = time.time) -> None:
         self.state = State()
         self.error = ""
-        self.failures = 0
+        self.failures = self.kept_aside = 0
         self.spans = SpanIds(wall)
         self._wall = wall
         self._currency = currency
@@ -176,6 +179,7 @@ class Ledger:
     def _open(self, folder: Path) -> None:
         path = folder / "ledger.db"
         try:
+            self.kept_aside = aside(folder)
             self._open_or_set_aside(folder, path)
             self._check_currency(path)
             if self._database is not None:
@@ -201,12 +205,9 @@ class Ledger:
     def _set_aside(self, path: Path, why: str) -> None:
         if self._database is not None:
             self._database.close()
-        aside = free(path, int(self._wall()))
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-        path.with_name("exposed").unlink(missing_ok=True)
-        _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(aside)})
+        kept = set_aside(path, int(self._wall()))
+        self.kept_aside = aside(path.parent)
+        _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(kept)})
         self._database = connected(path)
         self.state = load(self._database)
 
@@ -262,8 +263,7 @@ class Ledger:
             database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (self.state.generation + 1,))
         self.state.generation += 1
         self._span_minute = self.spans.minute()
-        with contextlib.suppress(OSError):  # a hint about backups; the commit itself is done
-            (self._folder / "exposed").write_text(f"{self.state.generation:020d}", encoding="ascii")
+        expose(self._folder, self.state.generation)
 
 
 def _hour_of(entry: Entry) -> int:
