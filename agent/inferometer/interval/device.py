@@ -28,15 +28,17 @@ class Counter(Struct):
         """What it gained since it last moved; None while it stands.
 
         A counter that fell was reset, and what it shows is a lower bound; one that wraps goes on past ``wraps_at``.
-        A step that no device can draw is a meter gone wrong: it counts for nothing.
+        A step that no device can draw is a meter gone wrong: it counts for nothing. Where the clock was set back while
+        the agent was away, nobody knows how long the step took, and it is believed.
         """
         gained = joules - self.joules
         if gained == 0:
             return None
         if gained < 0:
             gained = gained + wraps_at if wraps_at else joules
-        seconds, self.joules, self.at = max(0.0, at - self.at), joules, at
-        if not 0 <= gained <= _IMPLAUSIBLE_WATTS * (seconds + 1):
+        unknown, seconds = at < self.at, max(0.0, at - self.at)
+        self.joules, self.at = joules, at
+        if gained < 0 or (gained > _IMPLAUSIBLE_WATTS * (seconds + 1) and not unknown):
             return None
         return Stretch(seconds, gained, "counter")
 

@@ -54,16 +54,23 @@ class _Change(Struct):
 class Ledger:
     """Totals that only grow. ``folder`` None keeps them in memory only. ``spans``: those that were taken lately.
 
+    ``steady``: unix time at the start, and since then a clock that nobody sets.
     ``kept_aside``: ledgers in the folder that could not be trusted and wait for somebody to look at them.
 
     Raises LedgerError where the folder cannot be used at all or another agent holds it.
     """
 
-    def __init__(self, folder: Path | None, currency: str, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        currency: str,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
         self.state = State()
         self.error = ""
         self.failures = self.kept_aside = 0
-        self.spans = SpanIds(wall)
+        self.spans = SpanIds(steady or wall)
         self._wall = wall
         self._currency = currency
         self._waiting: list[Entry] = []
@@ -183,7 +190,7 @@ class Ledger:
             self._open_or_set_aside(folder, path)
             self._check_currency(path)
             if self._database is not None:
-                self.spans.load(self._database.execute("SELECT minute, ids FROM spans"))
+                self._load_spans(self._database)
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise LedgerError(
@@ -210,6 +217,12 @@ class Ledger:
         _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(kept)})
         self._database = connected(path)
         self.state = load(self._database)
+
+    def _load_spans(self, database: sqlite3.Connection) -> None:
+        shift = self.spans.load(database.execute("SELECT minute, ids FROM spans"))
+        if shift:
+            with database:
+                database.execute("UPDATE spans SET minute = minute + ?", (shift,))
 
     def _check_currency(self, path: Path) -> None:
         if self._database is None:
