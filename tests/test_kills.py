@@ -4,7 +4,8 @@ The agent reads its engines through proxies that keep every page they served. So
 read; with what was lost when an engine died while the agent was away, its totals have one right value. The meters of
 its GPUs are the test's own, and its spans come from an exporter that repeats what was not acknowledged.
 
-`make kills` kills it 1,000 times; INFEROMETER_KILLS and INFEROMETER_KILLS_SEED choose otherwise.
+`make kills` kills it 1,000 times; INFEROMETER_KILLS, INFEROMETER_KILLS_SEED and INFEROMETER_KILLS_MINUTES (the longest)
+choose otherwise.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from lines import Lines
 from live import Agent, Clients, Engines, Proxy, eventually, fetch, free_port
 
 KILLS = int(os.environ.get("INFEROMETER_KILLS", "10"))
+MINUTES = float(os.environ.get("INFEROMETER_KILLS_MINUTES", "inf"))
 SEED = int(os.environ.get("INFEROMETER_KILLS_SEED", "1"))
 # Counters of the agent's own life, and those that are the driver's own: in no ledger.
 OF_THE_PROCESS = ("process_", "inferometer_source_errors_total", "inferometer_spans_total")
@@ -280,16 +282,21 @@ class Trial:
         assert (found.sum(JOULES, method="counter") or 0.0) <= sum(self.meters.drawn()) * (1 + 1e-9)
 
     def restart_while_up(self, engine, agent):
-        """The engine dies under load beside a living agent, which knows the last page that it was given."""
+        """The engine dies under load beside a living agent, which knows the last page that it read in time."""
         agent.ready()
         self.until_read(engine)
         old = engine.restart(seconds=0.3)
         name, count = engine.proxy.name, engine.restarts
-        agent.until(
+        page = agent.until(
             lambda page: page.sum("inferometer_resets_total", source=f"http://{name}/metrics") == count,
             "the restart counted",
         )
-        engine.buried(old, engine.served(old, self._life)[-1])
+        total = minus(by_agent(page, name, engine.counts), engine.base)
+        since = [(0.0,) * len(total), *engine.served(engine.process)]
+        levels = [engine.fresh, *engine.served(old)]
+        level = next((level for level in reversed(levels) if any(plus(level, more) == total for more in since)), None)
+        assert level is not None, "no page of the old process and one of the new"
+        engine.buried(old, level)
 
     def restart_while_down(self, engine):
         """The engine dies under load while no agent lives: what the ledger has of it is all that can ever be had."""
@@ -303,7 +310,10 @@ class Trial:
         phases = list(self.aim.phases)
         events = min(20, KILLS // 5)
         when = {KILLS * n // (events + 1): n for n in range(1, events + 1)}
+        end = time.monotonic() + 60 * MINUTES
         for number in range(KILLS):
+            if time.monotonic() > end:
+                return
             event = when.get(number, 0)
             engine = self.followed[event // 2 % 2]
             with self.live() as agent:

@@ -12,17 +12,20 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from fakedisk import FakeDisk, build
 from inferometer.ledger import Ledger, hours
-from live import environment
+from lines import Lines
+from live import Agent, Clients, Engines, environment, eventually
 from power import SYNC_FOLDER, Disk, records
 
-IMAGES = int(os.environ.get("INFEROMETER_IMAGES", "60"))
+IMAGES = int(os.environ.get("INFEROMETER_IMAGES", "48"))
 SEED = int(os.environ.get("INFEROMETER_IMAGES_SEED", "1"))
 NOON = 500_000 * 3600
+COUNTED = ("inferometer_tokens_total", "inferometer_requests_total", "inferometer_cost_total")
 TOKENS = ("inferometer_tokens_total", ("w", "e", "m", "output"))
 
 WRITER = """
@@ -143,6 +146,51 @@ def test_a_power_cut_while_a_ledger_is_set_aside(tmp_path, library):
         assert (n >= least, ledger.state.totals.get(TOKENS, 0.0)) == (True, n), f"cut after {number} of {len(done)}"
         kept = [_tokens(path) for path in image.glob("ledger.set-aside-*.db")]
         assert (n <= 20, max(kept)) == (True, 40.0), "the old one is there, whole"
+
+
+def lives(disk, clients, arguments):
+    """Two lives of an agent under load, each killed; what was exposed of tokens, money and requests, and when."""
+    seen = []
+    for _ in range(2):
+        where = ("--storage.path", disk.root / "new/ledger")
+        with Agent(disk.root.parent / "agent.log", *arguments, *where, **disk.environ) as agent:
+            agent.until(lambda page: page.sum(TOKENS[0]) is not None)
+            if not seen:
+                clients.start()
+            end = time.monotonic() + 2.0
+            while time.monotonic() < end:
+                text = agent.get("/metrics")[1]
+                seen.append((time.monotonic(), Lines(text)))
+                time.sleep(0.05)
+            agent.kill()
+    return seen
+
+
+def test_an_agent_goes_on_after_a_power_cut(tmp_path, library):
+    """What the disk forgot was exposed to nobody, and comes back from the engine's counters."""
+    disk = FakeDisk(library, tmp_path / "root", tmp_path / "log")
+    disk.root.mkdir()
+    with Engines(tmp_path / "engines.log") as engines:
+        run = ("--engine.url", engines.urls[0], "--interval", "250ms", "--gpus", "1", "--price.gpu-hour", "3600")
+        with Clients(engines.urls[0], count=3, seed=SEED) as clients:
+            seen = lives(disk, clients, run)
+        eventually(lambda: engines.truth(0)["in_flight"]["requests"] == 0, "the engine at rest")
+        truth = engines.truth(0)["totals"]
+        done = truth["prompt_tokens"] + truth["output_tokens"]
+        first = next(n for n, record in enumerate(records(disk.log)) if record.at > seen[0][0])
+        rng = random.Random(SEED)
+        for number, until in images(disk, max(1, IMAGES // 50), rng, tmp_path / "image", first):
+            exposed = {}
+            for at, page in seen:
+                if at < until:
+                    exposed |= {name: page.sum(name) or 0.0 for name in COUNTED}
+            folder = tmp_path / "image/new/ledger"
+            with Agent(tmp_path / f"after-{number}.log", *run, "--storage.path", folder) as agent:
+                page = agent.page() or agent.until(lambda _: True)
+                assert all((page.sum(name) or 0.0) >= value for name, value in exposed.items())
+                page = agent.until(lambda page: page.sum(TOKENS[0]) == done, "every token")
+                assert page.sum("inferometer_requests_total", outcome="ok") == truth["requests"]["ok"]
+                assert page.sum("inferometer_ledgers_set_aside") == 0
 
 
 def _tokens(path):

@@ -226,8 +226,10 @@ class Agent:
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        spans = self._spans.values() if self._config.otlp is not None else {}
-        return spans | {
+        values: dict[Account, float] = self._spans.values() if self._config.otlp is not None else {}
+        if self._config.storage.path is not None:
+            values["inferometer_ledgers_set_aside", ()] = float(self._ledger.kept_aside)
+        return values | {
             ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
             ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
         }

@@ -30,6 +30,7 @@ from inferometer.ledger.database import (
     expose,
     exposed,
     is_about_access,
+    is_damage,
     load,
     locked,
     set_aside,
@@ -77,6 +78,7 @@ class Ledger:
         self._waiting_marks: dict[str, bytes] = {}
         self._hour: dict[str, tuple[int, dict[Account, float]]] = {}
         self._span_minute = 0
+        self._damage, self._is_moved = "", False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._folder = folder
         self._database: sqlite3.Connection | None = None
@@ -135,6 +137,18 @@ class Ledger:
 
     def _write(self, ids: bytes) -> _Change:
         """Merge and commit what waits; runs on the writer's thread, where reading a row back may take its time."""
+        try:
+            if self._damage:
+                self._begin_anew()
+            return self._write_once(ids)
+        except sqlite3.Error as error:
+            if self._damage or not is_damage(error):
+                raise
+            self._damage = str(error)
+        self._begin_anew()
+        return self._write_once(ids)
+
+    def _write_once(self, ids: bytes) -> _Change:
         change = self._merge(self._waiting)
         self._commit(change, self._waiting_marks, ids)
         return change
@@ -176,7 +190,10 @@ class Ledger:
     def _complain(self, error: str) -> None:
         if error != self.error:
             if error:
-                _log.error("the ledger cannot be written; totals stand still until it can", extra={"error": error})
+                _log.error(
+                    "the ledger cannot be written; totals stand still until it can: check space, mount and owner",
+                    extra={"error": error, "ledger": str(self._folder)},
+                )
             else:
                 _log.info("the ledger is written again")
         self.error = error
@@ -217,6 +234,28 @@ class Ledger:
         _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(kept)})
         self._database = connected(path)
         self.state = load(self._database)
+
+    def _begin_anew(self) -> None:
+        """A ledger that was damaged while in use: what it had is in memory, and goes into another; hours apart."""
+        if self._folder is None:
+            return
+        path, state = self._folder / "ledger.db", self.state
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if not self._is_moved:
+            kept, self._is_moved = set_aside(path, int(self._wall())), True
+            self.kept_aside = aside(self._folder)
+            _log.error(
+                "the ledger is damaged and set aside; totals go on in a new one, earlier hours stay in the old one",
+                extra={"error": self._damage, "kept_as": str(kept)},
+            )
+        self._database = connected(path)
+        self._check_currency(path)
+        hours = {(workload, hour): amounts for workload, (hour, amounts) in self._hour.items()}
+        whole = _Change(state.totals, state.created, state.histograms, hours)
+        self._commit(whole, state.marks, self.spans.remembered())
+        self._damage, self._is_moved = "", False
 
     def _load_spans(self, database: sqlite3.Connection) -> None:
         shift = self.spans.load(database.execute("SELECT minute, ids FROM spans"))

@@ -113,11 +113,13 @@ def connected(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
     version = int(database.execute("PRAGMA user_version").fetchone()[0])
     if version > len(_MIGRATIONS):
         raise Untrusted(f"a newer Inferometer wrote it (schema {version}, this one knows {len(_MIGRATIONS)})")
+    if version == 0 and database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise Untrusted("it is a database of something else")  # and is left as it is
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 

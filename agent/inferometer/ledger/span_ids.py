@@ -47,12 +47,18 @@ class SpanIds:
         """The ids that no commit has yet."""
         return self._waiting.tobytes()
 
+    def remembered(self) -> bytes:
+        """All ids that are known, those that wait apart."""
+        waiting = set(self._waiting)
+        past = array("Q", (known for ids in self._past.values() for known in ids))
+        return (past + array("Q", (known for known in self._recent if known not in waiting))).tobytes()
+
     def committed(self, ids: bytes) -> None:
         """These, which ``waiting`` gave, are on the disk."""
         del self._waiting[: len(ids) // _BYTES]
 
     def load(self, rows: Iterable[tuple[int, bytes]]) -> int:
-        """Remember what was committed, by minute: the newest counts as taken now. Returns by how many minutes it is off.
+        """Remember what was committed, by minute: the newest counts as taken now. Returns how many minutes that adds.
 
         The agent was away for a time that only the wall clock knows, and that may have been set.
         """
