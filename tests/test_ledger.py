@@ -489,6 +489,15 @@ def test_rows_are_kept_for_400_days(tmp_path):
     assert [(hour - NOON) // HOUR for _, hour, _ in hours(tmp_path)] == [1, 400 * 24, 400 * 24 + 1]
 
 
+def test_a_clock_that_jumps_ahead_for_a_while_deletes_no_rows(tmp_path):
+    with opened(tmp_path) as ledger:
+        post(ledger, entry(1, NOON))
+    with opened(tmp_path) as ledger:
+        for until in (NOON + 10 * 365 * 24 * HOUR, NOON + HOUR, NOON + 2 * HOUR):
+            post(ledger, entry(1, until))
+    assert [(hour - NOON) // HOUR for _, hour, _ in hours(tmp_path)] == [0, 1, 2, 10 * 365 * 24]
+
+
 def test_rows_can_be_read_while_the_agent_runs(tmp_path):
     folder = tmp_path / "with space?"
     with opened(folder) as ledger:

@@ -276,6 +276,11 @@ class Ledger:
                 f"use another --storage.path for another currency"
             )
 
+    def _oldest_hour(self, change: _Change) -> int:
+        """Up to which hour rows may go: a clock that jumps ahead, and is put right within the hour, deletes none."""
+        before = max((hour for hour, _ in self._hour.values()), default=0)
+        return min(max(hour for _, hour in change.hours), before + _HOUR) - _KEPT_HOURS * _HOUR
+
     def _read_hour(self, workload: str, hour: int) -> dict[Account, float]:
         if self._database is None:
             return {}
@@ -306,8 +311,7 @@ class Ledger:
                 [(w, hour, json.dumps([(*a, v) for a, v in row.items()])) for (w, hour), row in change.hours.items()],
             )
             if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
-                oldest = max(hour for _, hour in change.hours) - _KEPT_HOURS * _HOUR
-                database.execute("DELETE FROM hours WHERE hour < ?", (oldest,))
+                database.execute("DELETE FROM hours WHERE hour < ?", (self._oldest_hour(change),))
             if ids:
                 database.execute("INSERT INTO spans VALUES (?, ?)", (self.spans.minute(), ids))
             if self._span_minute != self.spans.minute():
