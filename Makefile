@@ -6,7 +6,7 @@ RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
 
-.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
+.PHONY: run test lint types check check-all check-charts browser kills bench test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -24,7 +24,7 @@ types: $(READY)
 check: lint types test   ## the gate: what CI runs
 
 check-all: check browser check-charts  ## the long runs on top
-	INFEROMETER_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
+	INFEROMETER_KILLS=100 INFEROMETER_LONG=1 $(BIN)/python -m pytest tests/test_kills.py tests/test_disk.py
 	INFEROMETER_LONG=1 $(BIN)/python -m pytest tests/test_victoria.py tests/test_history.py
 
 check-charts: $(CHARTS)/.installed tools  ## the charts by Helm's own library, on three releases of Kubernetes, and by checkov
@@ -34,6 +34,10 @@ browser: $(READY)        ## the live page in a real Chromium, driven by Playwrig
 	@command -v chromium >/dev/null || sh tests/tools/install-debian.sh "a browser for the live page" chromium
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	INFEROMETER_BROWSER=chromium $(BIN)/python -m pytest tests/test_browser.py
+
+kills: $(READY) tools    ## docs/reliability.md: 1,000 kills, 1,000 cuts of the power, 1,000 damaged ledgers, disks that refuse
+	INFEROMETER_KILLS=1000 INFEROMETER_IMAGES=1000 INFEROMETER_LONG=1 $(BIN)/python -m pytest \
+		tests/test_kills.py tests/test_power.py tests/test_ledger_damage.py tests/test_disk.py
 
 bench: $(READY) tools-bench  ## CPU per page, memory, wake-ups and jitter beside vmagent, Prometheus and a plain loop; spans; rules
 	$(BIN)/python -m bench

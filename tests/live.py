@@ -219,12 +219,15 @@ class Engines(Process):
 
 
 class Clients(Scoped):
-    """Clients that keep an engine busy until the end of the block; a few lose their patience."""
+    """Clients that keep an engine busy until the end of the block; a few lose their patience.
+
+    ``told``: hears of every answer: prompt, output and cached tokens, and from when to when it took (unix time).
+    """
 
     LONGEST_OUTPUT = 30
 
-    def __init__(self, metrics_url, count, seed):
-        self._url = metrics_url.replace("/metrics", "/v1/completions")
+    def __init__(self, metrics_url, count, seed, told=lambda *_: None):
+        self._url, self._told = metrics_url.replace("/metrics", "/v1/completions"), told
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(random.Random(seed + n),)) for n in range(count)]
 
@@ -247,8 +250,10 @@ class Clients(Scoped):
             prompt, output, cached = rng.randint(40, 400), rng.randint(1, self.LONGEST_OUTPUT), 16 * rng.randint(0, 2)
             body = f'{{"prompt": {[1] * prompt}, "max_tokens": {output}, "cached_tokens": {cached}}}'
             patience = rng.uniform(0.02, 0.2) if rng.random() < 0.05 else 10.0
+            began = time.time()
             with contextlib.suppress(OSError, http.client.HTTPException):
-                fetch(self._url, "POST", body, patience)
+                if fetch(self._url, "POST", body, patience)[0] == 200:
+                    self._told(prompt, output, cached, began, time.time())
                 continue
             time.sleep(0.05)
 
@@ -260,10 +265,13 @@ class Served(NamedTuple):
 
 
 class Proxy(Scoped):
-    """Stands before one engine's page and keeps all that it served, with the steady time and the ``epoch`` then."""
+    """Stands before one engine's page and keeps all that it served, with the steady time and the ``epoch`` then.
+
+    ``asked``: how often it was asked for it so far.
+    """
 
     def __init__(self, upstream):
-        self.upstream, self.epoch = upstream, 0
+        self.upstream, self.epoch, self.asked = upstream, 0, 0
         self.served = []
         handler = type("Handler", (_Relay,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -289,6 +297,7 @@ class _Relay(BaseHTTPRequestHandler):
 
     def do_GET(self):
         proxy, epoch = self.proxy, self.proxy.epoch
+        proxy.asked += 1
         try:
             _, text = fetch(proxy.upstream)
         except (OSError, http.client.HTTPException):

@@ -105,6 +105,7 @@ source_last_success_timestamp_seconds source
 source_errors_total                 source reason
 resets_total                        source
 spans_total                         outcome
+ledgers_set_aside
 config_last_reload_successful
 series_dropped_total limit
 event_loop_lag_seconds

@@ -204,6 +204,17 @@ def test_a_machine_that_was_started_again_began_its_counters_anew():
     assert (follower.total("joules"), later.total("joules")) == (50, 30 + 980)
 
 
+def test_a_clock_that_is_set_back_while_the_agent_is_away_takes_no_joules():
+    """Ten minutes of 700 W are more than any GPU draws in no time at all."""
+    first = Follower(watch("e", uuids="a"))
+    first.at(T)
+    first.at(T + 5, gpu(T + 5, energy_joules=1_000.0))
+    second = first.restarted(watch("e", uuids="a"), ahead=-3600)
+    second.at(T + 600, gpu(T + 600, energy_joules=421_000.0))
+    second.at(T + 605, page(T + 605))
+    assert second.total("joules") == 420_000
+
+
 def test_joules_that_wait_stay_with_the_workload_that_used_them():
     """An engine moves to another workload between a reading of its GPU and its next page."""
     follower = Follower(watch("e", workload="v", uuids="a"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from inferometer.errors import LedgerError
-from inferometer.ledger import Ledger, hours
+from inferometer.ledger import Ledger, book, hours
 from inferometer.model import Entry, Histogram
 
 HOUR = 3600
@@ -228,8 +228,11 @@ def test_a_long_outage_keeps_the_memory_small_and_every_cent(tmp_path):
     assert rows == {NOON: pytest.approx(30), NOON + HOUR: pytest.approx(20)}
 
 
-def test_a_ledger_damaged_while_it_is_used_does_not_stop_the_agent(tmp_path):
+@pytest.mark.parametrize("refusals", [0, 3])
+def test_a_ledger_damaged_while_it_is_used_is_set_aside_and_totals_go_on(tmp_path, caplog, monkeypatch, refusals):
+    """All that it had is in memory; where the new one cannot be written at once, it waits."""
     with opened(tmp_path) as ledger:
+        assert ledger.spans.take(b"a" * 24)
         post(
             ledger, *(entry(1, workload=f"w{n}") for n in range(300)), **{f"e{n}": os.urandom(500) for n in range(300)}
         )
@@ -239,14 +242,31 @@ def test_a_ledger_damaged_while_it_is_used_does_not_stop_the_agent(tmp_path):
             file.seek(4096)
             file.write(b"\xff" * (size - 4096))
         ledger._database.execute("PRAGMA shrink_memory")
-        totals = dict(ledger.state.totals)
-        assert not post(ledger, entry(5), e7=b"more")
-        assert "malformed" in ledger.error
-        assert ledger.state.totals == totals
-        assert not post(ledger, entry(5, NOON + HOUR))
+        left = [sqlite3.OperationalError("disk is full")] * refusals
+        connect = book.connected
+        monkeypatch.setattr(book, "connected", lambda path: _raise(left.pop()) if left else connect(path))
+        before = dict(ledger.state.totals)
+        for _ in range(refusals):
+            assert ledger.spans.take(os.urandom(24))
+            assert not post(ledger, entry(1))
+            assert (ledger.state.totals, ledger.error) == (before, "disk is full")
+        assert post(ledger, entry(5), e7=b"more")
+        assert ledger.state.totals[TOKENS] == 305 + refusals
+        assert (ledger.kept_aside, len(set_aside(tmp_path))) == (1, 1)
+        assert post(ledger, entry(1))
+        state = ledger.state
+    assert [record.message for record in caplog.records if "set aside" in record.message] == [
+        "the ledger is damaged and set aside; totals go on in a new one, earlier hours stay in the old one"
+    ]
     with opened(tmp_path) as ledger:
-        assert (ledger.state.totals, len(set_aside(tmp_path))) == ({}, 1)
-        assert post(ledger, entry(5))
+        assert (ledger.state, ledger.state.marks["e7"]) == (state, b"more")
+        assert not ledger.spans.take(b"a" * 24)
+        assert ledger.kept_aside == 1
+    assert sum(amounts[COST] for _, _, amounts in hours(tmp_path)) == (306 + refusals) / 4
+
+
+def _raise(error):
+    raise error
 
 
 def test_an_hour_that_cannot_be_read_is_begun_anew(tmp_path):
@@ -276,12 +296,19 @@ def _overwrite(folder, start=0.4, end=0.6):
     path.write_bytes(data)
 
 
+def _foreign(folder):
+    (folder / "ledger.db").unlink()
+    (folder / "exposed").unlink()
+    _sql(folder, "CREATE TABLE theirs (x)")
+
+
 DAMAGE = {
     "newer Inferometer": lambda folder: _sql(folder, "PRAGMA user_version = 99"),
     "damaged": _overwrite,
     "malformed": lambda folder: os.truncate(folder / "ledger.db", (folder / "ledger.db").stat().st_size // 2),
     "not a database": lambda folder: (folder / "ledger.db").write_bytes(random.Random(1).randbytes(9000)),
     "is not a": lambda folder: (folder / "ledger.db").write_bytes(b"oops"),
+    "something else": _foreign,
     "older than what was exposed": lambda folder: os.truncate(folder / "ledger.db", 0),
     "no such table": lambda folder: _sql(folder, "DROP TABLE totals"),
     "NoneType": lambda folder: _sql(folder, "DELETE FROM meta"),
@@ -310,6 +337,8 @@ def test_a_ledger_that_cannot_be_trusted_is_set_aside_and_totals_start_at_zero(t
         assert post(ledger, entry(2), e=b"new")
     if kept:
         assert len(aside.read_bytes()) == len(kept)
+    if why == "something else":
+        assert aside.read_bytes() == kept
     with opened(tmp_path) as ledger:
         assert (ledger.state.totals[TOKENS], ledger.state.marks) == (2, {"e": b"new"})
         assert set_aside(tmp_path) == [aside]
@@ -458,6 +487,15 @@ def test_rows_are_kept_for_400_days(tmp_path):
             post(ledger, entry(1, NOON + hour * HOUR))
         assert ledger.state.totals[TOKENS] == 4
     assert [(hour - NOON) // HOUR for _, hour, _ in hours(tmp_path)] == [1, 400 * 24, 400 * 24 + 1]
+
+
+def test_a_clock_that_jumps_ahead_for_a_while_deletes_no_rows(tmp_path):
+    with opened(tmp_path) as ledger:
+        post(ledger, entry(1, NOON))
+    with opened(tmp_path) as ledger:
+        for until in (NOON + 10 * 365 * 24 * HOUR, NOON + HOUR, NOON + 2 * HOUR):
+            post(ledger, entry(1, until))
+    assert [(hour - NOON) // HOUR for _, hour, _ in hours(tmp_path)] == [0, 1, 2, 10 * 365 * 24]
 
 
 def test_rows_can_be_read_while_the_agent_runs(tmp_path):

@@ -322,6 +322,20 @@ def test_an_engine_that_returns_goes_on_with_its_counters_but_not_with_its_time(
     assert [(s.finished, s.in_flight) for s in whole.strata] == [(2, 0), (1, 1)]
 
 
+def test_an_engine_that_a_life_went_without_does_not_pay_for_the_time_since():
+    """Killed before it could commit that the engine was taken out; then one life without it, and one with it."""
+    both, without = watch("e", "f"), watch("f")
+    first = Follower(both)
+    first.at(T)
+    first.read(page(T + 5, SEEN, start=T + 1), page(T + 5, engine="f", start=T + 1))
+    second = first.restarted(without)
+    second.at(T + 10, page(T + 10, engine="f", start=T + 1))
+    third = second.restarted(both)
+    third.at(T + HOUR, page(T + HOUR, {"prompt_tokens": 75}, start=T + 1))
+    third.at(T + HOUR + 5, page(T + HOUR + 5, {"prompt_tokens": 80}, start=T + 1))
+    assert (third.seconds(engine="e"), third.tokens()) == (5, 10)
+
+
 def test_a_meter_that_follows_nobody_settles_nothing():
     meter = Meter([], 5.0)
     assert (meter.finish(T), meter.settled(), meter.settled_until(), meter.pending()) == ([], True, {}, {})

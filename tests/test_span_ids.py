@@ -4,6 +4,7 @@ import asyncio
 import random
 import tracemalloc
 
+import pytest
 from inferometer.ledger import Ledger
 from inferometer.ledger.span_ids import SpanIds
 
@@ -74,6 +75,23 @@ def test_the_ids_are_committed_with_the_entries_and_loaded_again(tmp_path):
     ledger = Ledger(tmp_path, "USD", wall)
     assert [ledger.spans.take(span) for span in (b"a" * 24, b"b" * 24)] == [False, True]
     ledger.close()
+
+
+@pytest.mark.parametrize("set_by", [-3600, 3600, 86_400 * 365])
+def test_a_clock_that_is_set_makes_no_span_count_twice(tmp_path, set_by):
+    """The agent is killed, the clock is set, and the exporter repeats what nobody acknowledged; twice."""
+    wall = Wall()
+    ledger = Ledger(tmp_path, "USD", wall)
+    assert ledger.spans.take(b"a" * 24)
+    assert asyncio.run(ledger.post([], {}))
+    ledger.close()
+    for number in range(3):
+        wall.now += set_by
+        ledger = Ledger(tmp_path, "USD", wall)
+        assert not ledger.spans.take(b"a" * 24), f"after {number + 1} restarts"
+        assert ledger.spans.take(b"%024d" % number)
+        assert asyncio.run(ledger.post([], {}))
+        ledger.close()
 
 
 def test_what_the_disk_refuses_waits_for_the_next_commit(tmp_path):

@@ -58,7 +58,7 @@ class Agent:
         self._reload_ok = True
         self._published_at = self._clock.at()
         folder = Path(self._config.storage.path) if self._config.storage.path else None
-        self._ledger = Ledger(folder, self._config.currency, self._clock.wall)
+        self._ledger = Ledger(folder, self._config.currency, self._clock.wall, self._clock.at)
         self._meter = Meter(self._plan.watches, self._config.interval)
         self._restore()
         self._policies = dict(self._plan.policies)
@@ -236,19 +236,15 @@ class Agent:
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        spans = self._spans.values() if self._config.otlp is not None else {}
-        dropped: dict[Account, float] = {
-            ("inferometer_series_dropped_total", (limit,)): float(count)
-            for limit, count in (self._meter.dropped | self._inventory.dropped).items()
+        values: dict[Account, float] = self._spans.values() if self._config.otlp is not None else {}
+        if self._config.storage.path is not None:
+            values["inferometer_ledgers_set_aside", ()] = float(self._ledger.kept_aside)
+        for limit, count in (self._meter.dropped | self._inventory.dropped).items():
+            values["inferometer_series_dropped_total", (limit,)] = float(count)
+        return values | {
+            ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
+            ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
         }
-        return (
-            spans
-            | dropped
-            | {
-                ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
-                ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
-            }
-        )
 
     def _log_start(self, address: str) -> None:
         where = self._config.storage.path or "memory only: totals end with this process; add --storage.path DIR"

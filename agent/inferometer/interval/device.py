@@ -32,7 +32,8 @@ class Counter(Struct):
         """What it gained since it last moved; None while it stands.
 
         A counter that fell was reset, and what it shows is a lower bound; one that wraps goes on past ``wraps_at``.
-        A step that no device can draw is a meter gone wrong: it counts for nothing.
+        A step that no device can draw is a meter gone wrong: it counts for nothing. Where the clock was set back while
+        the agent was away, nobody knows how long the step took, and it is believed.
         """
         gained = joules - self.joules
         if gained == 0:
@@ -40,8 +41,8 @@ class Counter(Struct):
             return None
         if gained < 0:
             gained = gained + wraps_at if wraps_at else joules
-        seconds = max(0.0, at - self.at)
-        if not _is_plausible(gained, seconds):
+        unknown, seconds = at < self.at, max(0.0, at - self.at)
+        if not unknown and not _is_plausible(gained, seconds):
             if self.odd is None or not _is_plausible(joules - self.odd[0], at - self.odd[1]):
                 self.odd = (joules, at)
                 return None

@@ -51,11 +51,15 @@ class Mark(Struct):
 
 
 class Common(Struct):
-    """What the ledger keeps beside the engines' states."""
+    """What the ledger keeps beside the engines' states.
+
+    ``gone``: engines that an agent's life began without, and ran without since: their time is none of theirs.
+    """
 
     watched_since: dict[str, float]
     joules: Joules
     ahead: float = 0.0
+    gone: tuple[str, ...] = ()
 
 
 def name_of(watch: Watch, watched: Watched) -> str:

@@ -45,6 +45,8 @@ class Meter:
         self._interval = interval
         self._engines: dict[str, Followed] = {}
         self._left: dict[str, bytes] = {}
+        self._gone: frozenset[str] = frozenset()
+        self._missing: frozenset[str] = frozenset()
         self._done: list[Interval] = []
         self._changed: set[str] = set()
         self._gpus: dict[str, tuple[float, Gpu]] = {}
@@ -160,7 +162,8 @@ class Meter:
             if state is not None:
                 marks[name] = msgspec.msgpack.encode(Mark(self._ahead, state, gpus=self._engines[name].watched.gpus))
         self._changed.clear()
-        marks[""] = msgspec.msgpack.encode(Common(self.watched_since, self.joules, self._ahead))
+        gone = tuple(sorted(self._left.keys() & (self._gone | self._missing)))
+        marks[""] = msgspec.msgpack.encode(Common(self.watched_since, self.joules, self._ahead, gone))
         return marks
 
     def restore(self, marks: Mapping[str, bytes], ahead: float) -> list[str]:
@@ -179,16 +182,17 @@ class Meter:
                     self._restore_common(mark, ahead)
             except msgspec.MsgspecError as error:
                 faults.append(f"{name or 'energy counters'}: {error}")
-        for name in self._engines.keys() & self._left.keys():
+        for name in (self._engines.keys() & self._left.keys()) - self._gone:
             if not decoded(self._left[name]).left:
                 self._resume(self._engines[name], decoded(self._left.pop(name)))
+        self._missing = frozenset(self._left) - self._gone
         return faults
 
     def _restore_common(self, mark: bytes, ahead: float) -> None:
         """What is not one engine's. An older version's energy counters may not fit; since when we watch always does."""
         self.watched_since = msgspec.msgpack.decode(mark)["watched_since"]
         kept = msgspec.msgpack.decode(mark, type=Common)
-        self.joules = kept.joules
+        self.joules, self._gone = kept.joules, frozenset(kept.gone)
         self.joules.shift(kept.ahead - ahead)
 
     def _resume(self, engine: Followed, mark: Mark) -> None:
@@ -249,7 +253,8 @@ class Meter:
             engine.state = EngineState(settled_at=self._at)
             return
         mark = decoded(self._left.pop(name))
-        if not mark.left and self._began is not None and self._at - self._began <= _KNOWN_AGAIN_SECONDS:
+        known_again = self._began is not None and self._at - self._began <= _KNOWN_AGAIN_SECONDS
+        if known_again and not mark.left and name not in self._gone:
             self._resume(engine, mark)
             return
         engine.state = mark.shifted(self._ahead)

@@ -7,7 +7,6 @@ cannot be trusted is set aside, never deleted, and the totals start at zero: a c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import sqlite3
@@ -27,12 +26,15 @@ from inferometer.ledger.database import (
     State,
     Untrusted,
     amounts_in,
+    aside,
     connected,
+    expose,
     exposed,
-    free,
     is_about_access,
+    is_damage,
     load,
     locked,
+    set_aside,
 )
 from inferometer.ledger.span_ids import SpanIds
 from inferometer.model import Account, Entry, Histogram, by_workload
@@ -55,20 +57,30 @@ class _Change(Struct):
 class Ledger:
     """Totals that only grow. ``folder`` None keeps them in memory only. ``spans``: those that were taken lately.
 
+    ``steady``: unix time at the start, and since then a clock that nobody sets.
+    ``kept_aside``: ledgers in the folder that could not be trusted and wait for somebody to look at them.
+
     Raises LedgerError where the folder cannot be used at all or another agent holds it.
     """
 
-    def __init__(self, folder: Path | None, currency: str, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        currency: str,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
         self.state = State()
         self.error = ""
-        self.failures = 0
-        self.spans = SpanIds(wall)
+        self.failures = self.kept_aside = 0
+        self.spans = SpanIds(steady or wall)
         self._wall = wall
         self._currency = currency
         self._waiting: list[Entry] = []
         self._waiting_marks: dict[str, bytes] = {}
         self._hour: dict[str, tuple[int, dict[Account, float]]] = {}
         self._span_minute = 0
+        self._damage, self._is_moved = "", False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._folder = folder
         self._database: sqlite3.Connection | None = None
@@ -127,6 +139,18 @@ class Ledger:
 
     def _write(self, ids: bytes) -> _Change:
         """Merge and commit what waits; runs on the writer's thread, where reading a row back may take its time."""
+        try:
+            if self._damage:
+                self._begin_anew()
+            return self._write_once(ids)
+        except sqlite3.Error as error:
+            if self._damage or not is_damage(error):
+                raise
+            self._damage = str(error)
+        self._begin_anew()
+        return self._write_once(ids)
+
+    def _write_once(self, ids: bytes) -> _Change:
         change = self._merge(self._waiting)
         self._commit(change, self._waiting_marks, ids)
         return change
@@ -168,7 +192,10 @@ class Ledger:
     def _complain(self, error: str) -> None:
         if error != self.error:
             if error:
-                _log.error("the ledger cannot be written; totals stand still until it can", extra={"error": error})
+                _log.error(
+                    "the ledger cannot be written; totals stand still until it can: check space, mount and owner",
+                    extra={"error": error, "ledger": str(self._folder)},
+                )
             else:
                 _log.info("the ledger is written again")
         self.error = error
@@ -178,10 +205,11 @@ class Ledger:
     def _open(self, folder: Path) -> None:
         path = folder / "ledger.db"
         try:
+            self.kept_aside = aside(folder)
             self._open_or_set_aside(folder, path)
             self._check_currency(path)
             if self._database is not None:
-                self.spans.load(self._database.execute("SELECT minute, ids FROM spans"))
+                self._load_spans(self._database)
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise LedgerError(
@@ -203,14 +231,39 @@ class Ledger:
     def _set_aside(self, path: Path, why: str) -> None:
         if self._database is not None:
             self._database.close()
-        aside = free(path, int(self._wall()))
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-        path.with_name("exposed").unlink(missing_ok=True)
-        _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(aside)})
+        kept = set_aside(path, int(self._wall()))
+        self.kept_aside = aside(path.parent)
+        _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(kept)})
         self._database = connected(path)
         self.state = load(self._database)
+
+    def _begin_anew(self) -> None:
+        """A ledger that was damaged while in use: what it had is in memory, and goes into another; hours apart."""
+        if self._folder is None:
+            return
+        path, state = self._folder / "ledger.db", self.state
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if not self._is_moved:
+            kept, self._is_moved = set_aside(path, int(self._wall())), True
+            self.kept_aside = aside(self._folder)
+            _log.error(
+                "the ledger is damaged and set aside; totals go on in a new one, earlier hours stay in the old one",
+                extra={"error": self._damage, "kept_as": str(kept)},
+            )
+        self._database = connected(path)
+        self._check_currency(path)
+        hours = {(workload, hour): amounts for workload, (hour, amounts) in self._hour.items()}
+        whole = _Change(state.totals, state.created, state.histograms, hours)
+        self._commit(whole, state.marks, self.spans.remembered())
+        self._damage, self._is_moved = "", False
+
+    def _load_spans(self, database: sqlite3.Connection) -> None:
+        shift = self.spans.load(database.execute("SELECT minute, ids FROM spans"))
+        if shift:
+            with database:
+                database.execute("UPDATE spans SET minute = minute + ?", (shift,))
 
     def _check_currency(self, path: Path) -> None:
         if self._database is None:
@@ -224,6 +277,11 @@ class Ledger:
                 f"{path}: its money is {row[0]}, the configuration says currency: {self._currency}; "
                 f"use another --storage.path for another currency"
             )
+
+    def _oldest_hour(self, change: _Change) -> int:
+        """Up to which hour rows may go: a clock that jumps ahead, and is put right within the hour, deletes none."""
+        before = max((hour for hour, _ in self._hour.values()), default=0)
+        return min(max(hour for _, hour in change.hours), before + _HOUR) - _KEPT_HOURS * _HOUR
 
     def _read_hour(self, workload: str, hour: int) -> dict[Account, float]:
         if self._database is None:
@@ -255,8 +313,7 @@ class Ledger:
                 [(w, hour, json.dumps([(*a, v) for a, v in row.items()])) for (w, hour), row in change.hours.items()],
             )
             if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
-                oldest = max(hour for _, hour in change.hours) - _KEPT_HOURS * _HOUR
-                database.execute("DELETE FROM hours WHERE hour < ?", (oldest,))
+                database.execute("DELETE FROM hours WHERE hour < ?", (self._oldest_hour(change),))
             if ids:
                 database.execute("INSERT INTO spans VALUES (?, ?)", (self.spans.minute(), ids))
             if self._span_minute != self.spans.minute():
@@ -264,8 +321,7 @@ class Ledger:
             database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (self.state.generation + 1,))
         self.state.generation += 1
         self._span_minute = self.spans.minute()
-        with contextlib.suppress(OSError):  # a hint about backups; the commit itself is done
-            (self._folder / "exposed").write_text(f"{self.state.generation:020d}", encoding="ascii")
+        expose(self._folder, self.state.generation)
 
 
 @lru_cache(_SPELLED)

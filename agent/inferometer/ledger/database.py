@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import sqlite3
 from itertools import count
 from pathlib import Path
@@ -28,6 +29,8 @@ _ACCESS_ERRORS = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
 }
+_EXPOSED = "exposed"
+_SUFFIXES = ("-wal", "-shm", "")
 _MIGRATIONS = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -64,7 +67,7 @@ class Untrusted(Exception):  # noqa: N818  it says what the ledger is
 def locked(folder: Path) -> IO[bytes]:
     """The folder, made where it is not there yet, for this process alone; LedgerError where it cannot be had."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make(folder)
         lock = (folder / "lock").open("ab")
     except OSError as error:
         raise LedgerError(f"{folder}: {error.strerror}; check --storage.path and its owner") from error
@@ -76,6 +79,26 @@ def locked(folder: Path) -> IO[bytes]:
             f"{folder}: another agent is using this ledger; stop it or give this one its own --storage.path"
         ) from error
     return lock
+
+
+def make(folder: Path) -> None:
+    """The folder and those above it, each of them on the disk: what is committed in a folder that is not can be lost.
+
+    SQLite sees to what is in the folder, as soon as it first writes there.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Put the names in a folder on the disk: those that are new, changed and gone."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def connected(path: Path) -> sqlite3.Connection:
@@ -90,13 +113,20 @@ def connected(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
     version = int(database.execute("PRAGMA user_version").fetchone()[0])
     if version > len(_MIGRATIONS):
         raise Untrusted(f"a newer Inferometer wrote it (schema {version}, this one knows {len(_MIGRATIONS)})")
+    if version == 0 and database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise Untrusted("it is a database of something else")  # and is left as it is
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether what is in the file cannot be understood."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def is_about_access(error: sqlite3.Error) -> bool:
@@ -104,10 +134,30 @@ def is_about_access(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _ACCESS_ERRORS
 
 
-def free(path: Path, at: int) -> Path:
-    """A name to set a ledger aside under that no other has."""
+def set_aside(path: Path, at: int) -> Path:
+    """Give a ledger another name, that no other has; the one that it has now.
+
+    Its write-ahead log goes first: SQLite deletes one that has no database beside it. All is on the disk before another
+    ledger takes the place: else a power cut might leave the old database with the new one's log.
+    """
+    aside = _free(path, at)
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+    path.with_name(_EXPOSED).unlink(missing_ok=True)
+    sync(path.parent)
+    return aside
+
+
+def aside(folder: Path) -> int:
+    """How many ledgers were set aside in a folder, and are there still."""
+    return sum(path.suffix == ".db" for path in folder.glob("ledger.set-aside-*"))
+
+
+def _free(path: Path, at: int) -> Path:
+    """A name of which no file of a ledger has even a part, as a kill in the midst of setting one aside leaves it."""
     names = (path.with_name(f"ledger.set-aside-{at}.{number}.db") for number in count(1))
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not any(os.path.lexists(f"{name}{suffix}") for suffix in _SUFFIXES))
 
 
 def load(database: sqlite3.Connection, at_least: int = 0) -> State:
@@ -132,8 +182,18 @@ def load(database: sqlite3.Connection, at_least: int = 0) -> State:
 def exposed(folder: Path) -> int:
     """The generation that was last exposed, as a file beside the ledger has it; a backup restores only one of them."""
     with contextlib.suppress(OSError, ValueError):
-        return int((folder / "exposed").read_text(encoding="ascii"))
+        return int((folder / _EXPOSED).read_text(encoding="ascii"))
     return 0
+
+
+def expose(folder: Path, generation: int) -> None:
+    """Write it down, over the last one: a disk that is full has room for it. Only a hint, so no error matters."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder / _EXPOSED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(opened, b"%020d" % generation, 0)
+        finally:
+            os.close(opened)
 
 
 def amounts_in(text: str) -> dict[Account, float]:

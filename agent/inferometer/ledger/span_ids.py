@@ -15,13 +15,14 @@ _NONE: array[int] = array("Q")
 
 
 class SpanIds:
-    """The spans of the last ten minutes, whole minutes at least, by the minute (unix) in which they were taken.
+    """The spans of the last ten minutes, whole minutes at least, by the minute in which they were taken.
 
+    ``clock``: seconds; unix time at the start, and steady since: ids must not be forgotten because a clock was set.
     Past minutes are sorted arrays of 8 bytes a span: a set of as many ids would be ten times as large.
     """
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._recent: set[int] = set()
         self._recent_minute = 0
         self._past: dict[int, array[int]] = {}
@@ -46,20 +47,32 @@ class SpanIds:
         """The ids that no commit has yet."""
         return self._waiting.tobytes()
 
+    def remembered(self) -> bytes:
+        """All ids that are known, those that wait apart."""
+        waiting = set(self._waiting)
+        past = array("Q", (known for ids in self._past.values() for known in ids))
+        return (past + array("Q", (known for known in self._recent if known not in waiting))).tobytes()
+
     def committed(self, ids: bytes) -> None:
         """These, which ``waiting`` gave, are on the disk."""
         del self._waiting[: len(ids) // _BYTES]
 
-    def load(self, rows: Iterable[tuple[int, bytes]]) -> None:
-        """Remember what was committed, by minute."""
-        for minute, ids in rows:
-            if minute >= self.oldest() and len(ids) % _BYTES == 0:
-                self._past.setdefault(minute, array("Q")).frombytes(ids)
+    def load(self, rows: Iterable[tuple[int, bytes]]) -> int:
+        """Remember what was committed, by minute: the newest counts as taken now. Returns how many minutes that adds.
+
+        The agent was away for a time that only the wall clock knows, and that may have been set.
+        """
+        known = [(minute, ids) for minute, ids in rows if len(ids) % _BYTES == 0]
+        shift = self.minute() - max((minute for minute, _ in known), default=self.minute())
+        for minute, ids in known:
+            if minute + shift >= self.oldest():
+                self._past.setdefault(minute + shift, array("Q")).frombytes(ids)
         self._past = {minute: array("Q", sorted(ids)) for minute, ids in self._past.items()}
+        return shift
 
     def minute(self) -> int:
         """The minute that it is."""
-        return int(self._wall() // _MINUTE)
+        return int(self._clock() // _MINUTE)
 
     def oldest(self) -> int:
         """The first minute that is remembered."""

@@ -58,6 +58,14 @@ AGENT = Subject(
             "counted since the start; accepted and skewed ones are requests, each once",
         ),
         Metric(
+            "inferometer_ledgers_set_aside",
+            GAUGE,
+            (),
+            "ledgers",
+            "Ledgers that could not be trusted and lie beside the one in use until somebody takes them away.",
+            "files in --storage.path",
+        ),
+        Metric(
             "inferometer_config_last_reload_successful",
             GAUGE,
             (),
