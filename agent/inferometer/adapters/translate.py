@@ -151,6 +151,8 @@ class _Tables:
         if uses and series.name.startswith(self.own):
             self.vital.append(value)
         for use in uses:
+            if value < 0 and use.table != "gauges":
+                continue  # nothing counts below zero
             self.ranks.setdefault(use.key.signal, set()).add(use.rank)
             self._rank_of[use.key] = use.rank
             if use.key.signal in _PHASES:
