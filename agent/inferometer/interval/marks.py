@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
+from operator import gt
 from typing import Any
 
 from msgspec import Struct, field
@@ -124,7 +126,11 @@ def _add(into: dict[SignalOfModel, float], where: SignalOfModel, amount: float) 
 def _since(old: Histogram | None, new: Histogram) -> Histogram:
     if old is None or old.edges != new.edges or any(a < b for a, b in zip(new.counts, old.counts, strict=True)):
         return new
-    return new.minus(old)
+    since = new.minus(old)
+    if any(map(gt, since.counts, since.counts[1:])) or since.sum < 0:  # what moves between buckets is no observation
+        counts = tuple(accumulate(reversed(since.counts), min))[::-1]
+        return Histogram(since.edges, counts, max(0.0, since.sum))
+    return since
 
 
 def total(amounts: Mapping[SignalOfModel, float], signal: str) -> float:
