@@ -5,8 +5,11 @@ BIN    := $(VENV)/bin
 RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
+FUZZ   := .cache/fuzz
+SECONDS ?= 60
+TARGETS ?=
 
-.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability clean
+.PHONY: run test lint types check check-all check-charts browser bench fuzz test-gpu docs charts pictures image sbom tools tools-observability clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -39,6 +42,9 @@ bench: $(READY)          ## CPU of reading and settling pages, beside prometheus
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.spans
 	$(BIN)/python -m bench.fleet
+
+fuzz: $(FUZZ)/.installed ## coverage-guided: SECONDS for each target, TARGETS= for some of tests/fuzz/targets, a table at the end
+	PYTHONPATH=agent:tests $(FUZZ)/bin/python -m fuzz.run --seconds $(SECONDS) $(TARGETS)
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu
@@ -97,6 +103,12 @@ $(RUNS): pyproject.toml
 
 $(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# atheris has wheels for few releases of Python, so that it lives apart from the tests.
+$(FUZZ)/.installed: tests/fuzz/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< --editable '.[grpc]'
 	touch $@
 
 $(CHARTS)/.installed: helm/tests/requirements.txt pyproject.toml
