@@ -9,7 +9,7 @@ FUZZ   := .cache/fuzz
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: run test lint types check check-all check-charts browser bench fuzz test-gpu docs charts pictures image sbom tools tools-observability clean
+.PHONY: run test lint types check check-all check-charts browser lock audit bandit bench fuzz test-gpu docs charts pictures image sbom tools tools-observability clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -69,9 +69,28 @@ image: $(READY) tools    ## the image without an engine or a registry, and a tes
 	PYTHON=$(BIN)/python sh tests/image/build.sh $(CURDIR)/.cache/image
 	INFEROMETER_IMAGE=$(CURDIR)/.cache/image $(BIN)/python -m pytest -s tests/test_image.py
 
+lock:                    ## rewrite requirements/*.txt from pyproject.toml: every version and the hash of every file
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	sh requirements/lock.sh .cache/lock/bin/uv
+
+audit:                   ## known vulnerabilities of what is locked; asks PyPI
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	for lock in runtime dev build; do .cache/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
+
+bandit:                  ## the agent's code, by bandit; each exception has its reason beside it
+	$(PYTHON) -m venv .cache/bandit
+	.cache/bandit/bin/python -m pip install --quiet --disable-pip-version-check bandit
+	.cache/bandit/bin/bandit --quiet --recursive --configfile pyproject.toml agent
+
 sbom:                    ## what the image's Python part is made of: build/sbom.json, CycloneDX
+	rm -rf .cache/sbom
 	$(PYTHON) -m venv .cache/sbom
-	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check '.[grpc]'
+	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation .
+	.cache/sbom/bin/python -m pip uninstall --quiet --yes setuptools
 	$(PYTHON) -m venv .cache/sbom-tool
 	.cache/sbom-tool/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
 	mkdir -p build

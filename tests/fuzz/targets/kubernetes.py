@@ -103,7 +103,7 @@ def _listed(body):
     """The uids of the pods that serve on a list that is all there is; none of what is no list."""
     try:
         listing = msgspec.json.decode(body, type=_List)
-    except msgspec.MsgspecError:
+    except ValueError:
         return set()
     found = [serving(pod).pod for pod in listing.items or ()]
     return set() if listing.metadata.get("continue") else {pod.uid for pod in found if pod is not None}
