@@ -55,15 +55,16 @@ def _one(name, asked):
         subprocess.run(child, stdout=output, stderr=output, check=False)
     took = time.monotonic() - began
     said = (STATE / name / "output").read_text(errors="replace")
-    return _row(name, said, took, len(set(crashes.iterdir()) - found_before), stats)
+    return row(name, said, took, len(set(crashes.iterdir()) - found_before), stats)
 
 
-def _row(name, said, took, crashes, stats):
+def row(name, said, took, crashes, stats):
+    """A row of the table out of what libFuzzer said; a run that it did not end itself is a crash."""
     lines = [tuple(map(int, match.groups())) for match in _STATUS.finditer(said)]
     done = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
     executions = int(done[1]) if done else (lines[-1][0] if lines else 0)
     warm = next((rss for count, _, rss in lines if count >= executions / 4), 0)
-    if not lines or "Done" not in said:
+    if not lines or "\nDone " not in said:
         crashes = max(crashes, 1)
     return {
         "target": name,
