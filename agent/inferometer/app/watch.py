@@ -85,7 +85,7 @@ def read(base: str) -> Board:
             made = msgspec.json.decode(response.read(_LARGEST_BYTES))
     except urllib.error.HTTPError as error:
         raise InferometerError(_refused(base, error)) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise InferometerError(f"{base} does not answer as an agent ({_why(error)}); {_ADVICE}") from error
     return understood(made, base)
 

@@ -80,23 +80,23 @@ def unmoved(model: str, signal: EngineSignal) -> ModelChange:
 
 
 def decoded(mark: bytes) -> Mark:
-    """What the ledger has; MsgspecError where it cannot be understood."""
+    """What the ledger has; ValueError where it cannot be understood."""
     return _sound(msgspec.msgpack.decode(mark, type=Mark))
 
 
 def watched_since(mark: bytes) -> dict[str, float]:
-    """Since when workloads are watched, which every version's mark says; MsgspecError as above."""
+    """Since when workloads are watched, which every version's mark says; ValueError as above."""
     return _sound(msgspec.msgpack.decode(mark, type=_Since)).watched_since
 
 
 def common(mark: bytes) -> Common:
-    """All of the mark beside the engines'; MsgspecError as above."""
+    """All of the mark beside the engines'; ValueError as above."""
     return _sound(msgspec.msgpack.decode(mark, type=Common))
 
 
 def _sound(kept: Kept) -> Kept:
     if not is_sound(kept):
-        raise msgspec.ValidationError("it holds numbers that cannot be")
+        raise ValueError("it holds numbers that cannot be")
     return kept
 
 

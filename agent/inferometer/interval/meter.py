@@ -176,7 +176,7 @@ class Meter:
                     self._left[name] = mark
                 else:
                     self._restore_common(mark, ahead)
-            except msgspec.MsgspecError as error:
+            except (ValueError, RecursionError) as error:
                 faults.append(f"{name or 'energy counters'}: {error}")
         for name in self._engines.keys() & self._left.keys():
             if not decoded(self._left[name]).left:

@@ -124,7 +124,7 @@ def gpu_reading(row: Row) -> GpuReading:
         return GpuReading(row.source, row.at, row.status)
     try:
         return replace(msgspec.json.decode(row.body, type=GpuReading), at=row.at)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         where = f"the row of {row.source} at {row.at:.6f}"
         raise RecordingError(f"{where}: its body is no reading of GPUs ({error}); delete the line") from error
 
