@@ -8,6 +8,7 @@ CHARTS := .cache/charts
 FUZZ   := .cache/fuzz
 SECONDS ?= 60
 TARGETS ?=
+FUZZ_ARGS ?=
 
 .PHONY: run test lint types check check-all check-charts browser lock audit bandit bench fuzz test-gpu docs charts pictures image sbom tools tools-observability clean
 
@@ -44,7 +45,7 @@ bench: $(READY)          ## CPU of reading and settling pages, beside prometheus
 	$(BIN)/python -m bench.fleet
 
 fuzz: $(FUZZ)/.installed ## coverage-guided: SECONDS for each target, TARGETS= for some of tests/fuzz/targets, a table at the end
-	PYTHONPATH=agent:tests $(FUZZ)/bin/python -m fuzz.run --seconds $(SECONDS) $(TARGETS)
+	PYTHONPATH=agent:tests $(FUZZ)/bin/python -m fuzz.run --seconds $(SECONDS) $(FUZZ_ARGS) $(TARGETS)
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu

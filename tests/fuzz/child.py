@@ -13,13 +13,14 @@ HANG_SECONDS = 1.0
 """Of processor time: what another process on the machine takes from us is no hang."""
 
 
-def main(name, stats, arguments):
-    with atheris.instrument_imports(include=["inferometer"]):
+def main(name, measured, stats, arguments):
+    """``measured``: the package whose coverage guides."""
+    with atheris.instrument_imports(include=[measured]):
         found = target(name)
     slowest = 0.0
     now, check = time.process_time, found.check
     for number, seed in enumerate(found.seeds()):
-        (Path(arguments[-1] if "corpus" in arguments[-1] else ".") / f"seed-{number}").write_bytes(seed)
+        (Path(stats).parent / "corpus" / f"seed-{number}").write_bytes(seed)
 
     def one(data):
         nonlocal slowest
@@ -37,4 +38,4 @@ def main(name, stats, arguments):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])

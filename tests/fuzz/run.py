@@ -26,6 +26,7 @@ def main(argv):
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--runs", type=int, default=-1, help="executions of each target at most")
     parser.add_argument("--seed", type=int, default=0, help="0: another one each time")
+    parser.add_argument("--storm", action="store_true", help="unguided, from what was found so far: many times as fast")
     asked = parser.parse_args(argv)
     rows = [_one(name, asked) for name in asked.targets]
     _print(rows)
@@ -47,7 +48,16 @@ def _one(name, asked):
     ]  # fmt: skip
     stats = STATE / name / "slowest"
     stats.unlink(missing_ok=True)
-    child = [sys.executable, "-m", "fuzz.child", name, str(stats), *limits, str(grown)]
+    child = [
+        sys.executable,
+        "-m",
+        "fuzz.child",
+        name,
+        "fuzz.targets" if asked.storm else "inferometer",
+        str(stats),
+        *limits,
+        str(grown),
+    ]
     if corpus(name):
         child.append(str(HERE / "corpus" / name))
     began = time.monotonic()
