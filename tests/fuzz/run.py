@@ -28,10 +28,12 @@ def main(argv):
     parser.add_argument("--seed", type=int, default=0, help="0: another one each time")
     parser.add_argument("--storm", action="store_true", help="unguided, from what was found so far: many times as fast")
     asked = parser.parse_args(argv)
-    rows = [_one(name, asked) for name in asked.targets]
+    rows = []
+    for name in asked.targets:
+        rows.append(_one(name, asked))
+        with (STATE / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(rows[-1]) + "\n")
     _print(rows)
-    with (STATE / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.writelines(json.dumps(row) + "\n" for row in rows)
     return int(any(row["crashes"] or row["memory growth MB"] > 64 for row in rows))
 
 
