@@ -231,9 +231,10 @@ def _includes_cached(adapter: Adapter, ranks: dict[str, set[int]]) -> bool:
 
 def _edge(text: str) -> float:
     try:
-        return float(text)
+        edge = float(text)
     except ValueError:
         return _INF
+    return edge if edge == edge else _INF  # noqa: PLR0124 - NaN is no edge
 
 
 def _signals(adapter: Adapter) -> tuple[str, ...]:

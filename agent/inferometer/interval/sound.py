@@ -10,17 +10,18 @@ from msgspec import Struct
 
 from inferometer.model import Histogram
 
-_ABSURD = 1e18  # as with pages
-_ENDLESS = frozenset({"edges", "end"})  # where +Inf has a meaning
+_ABSURD = 1e30  # no sum of what pages may show
+_ENDLESS = frozenset({"edges", "start", "floor", "end", "last", "sealed"})  # where an infinity has a meaning
+_NOTHING = -1e-6  # what rounding may leave of a zero
 _AMOUNTS = frozenset({"energy", "metered_gpu_seconds", "resets", "wasted", "posted", "certain"})  # never below zero
 
 
 def is_sound(value: object, name: str = "") -> bool:
-    """Whether all numbers below ``value`` are numbers, and all histograms cumulative. ``name``: the field it is."""
+    """Whether all numbers below ``value`` are, and all histograms are as long as their edges. ``name``: its field."""
     if isinstance(value, float | int):
-        low = 0.0 if name in _AMOUNTS else -_ABSURD
-        return low <= value < _ABSURD or (value == inf and name in _ENDLESS)
-    if isinstance(value, Histogram) and not _is_cumulative(value):
+        low = _NOTHING if name in _AMOUNTS else -_ABSURD
+        return low <= value < _ABSURD or (abs(value) == inf and name in _ENDLESS)
+    if isinstance(value, Histogram) and not _fits(value):
         return False
     if isinstance(value, Struct):
         return all(is_sound(getattr(value, field), field) for field in value.__struct_fields__)
@@ -31,8 +32,6 @@ def is_sound(value: object, name: str = "") -> bool:
     return True
 
 
-def _is_cumulative(histogram: Histogram) -> bool:
-    edges, counts = histogram.edges, histogram.counts
-    if len(edges) != len(counts) or edges[-1:] != (inf,) or any(a >= b for a, b in pairwise(edges)):
-        return False
-    return all(a <= b for a, b in pairwise((0.0, *counts)))
+def _fits(histogram: Histogram) -> bool:
+    edges = histogram.edges
+    return len(edges) == len(histogram.counts) and all(low < high for low, high in pairwise(edges))

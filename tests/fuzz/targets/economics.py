@@ -36,17 +36,19 @@ def check(data):
     """A scene of up to twenty batches."""
     scene = Scene(Draw(data))
     scene.play()
+    if faults := Meter((WATCH,), 5.0).restore(scene.marks, 0.0):
+        raise AssertionError(faults)
     scene.settle(scene.meter.finish(scene.at))
     conserved(scene.sums, scene.at - START, held=3.0)
 
 
 class Scene:
-    """Two engines, a GPU and the meter; ``sums``: all that was settled."""
+    """Two engines, a GPU and the meter; ``sums``: all that was settled; ``marks``: what a ledger would have."""
 
     def __init__(self, draw, meter=None) -> None:
         self.draw, self.at = draw, START
         self.meter = meter or Meter((WATCH,), 5.0)
-        self.sums = defaultdict(float)
+        self.sums, self.marks = defaultdict(float), {}
         self.engines = {"e": Engine(), "f": Engine(2000.0)}
         self._parsers = {name: PageParser(WANTED) for name in self.engines}
         self._translators = {name: adapters.Translator(name, ADAPTERS) for name in self.engines}
@@ -64,7 +66,7 @@ class Scene:
         """One batch."""
         self.meter.add(Batch(self.at, self.at), signals)
         self.settle(self.meter.due(self.at))
-        self.meter.marks()
+        self.marks |= self.meter.marks()
 
     def settle(self, intervals):
         """Settle and add up."""
@@ -91,10 +93,8 @@ class Scene:
         if kind == 1:
             return [self._translators[name](Page(name, self.at, draw.choose(("refused", "timeout", "truncated"))))]
         if kind == 2:
-            joules = draw.number()
-            return [
-                GpuReading("nvml", self.at, gpus=(Gpu("GPU-0", 0, energy_joules=joules, power_watts=draw.number()),))
-            ]
+            joules, watts = (draw.choose((0.0, 1.0, 1e14, float(draw.below(65536)))) for _ in range(2))
+            return [GpuReading("nvml", self.at, gpus=(Gpu("GPU-0", 0, energy_joules=joules, power_watts=watts),))]
         if kind == 3:
             found = decode(export(draw), lambda _: READER, self.at).requests
             return [Traced(name, self.at, tuple(request for _, request in found if isinstance(request, Request)))]
