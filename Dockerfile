@@ -15,8 +15,11 @@ COPY --from=runtime /usr/lib/python3.11 /out/usr/lib/python3.11
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out /out/usr/lib/python3.11 \
     && find /out/usr -type f ! -name '*.pyc' -delete && find /out/usr -type l -delete && find /out -type d -empty -delete
 COPY . .
-RUN python3 -m pip install ${PIP_ARGS} --quiet --no-cache-dir --no-compile --find-links build/wheels \
-        --target /out/opt/inferometer '.[grpc]' \
+# Every file that pip fetches is one that requirements/ knows by its hash; the package itself is built of what lies here.
+RUN pip="python3 -m pip install ${PIP_ARGS} --quiet --no-cache-dir --no-compile --find-links build/wheels" \
+    && $pip --require-hashes --only-binary :all: --target /build-tools -r requirements/build.txt \
+    && $pip --require-hashes --only-binary :all: --target /out/opt/inferometer -r requirements/runtime.txt \
+    && PYTHONPATH=/build-tools $pip --no-deps --no-build-isolation --target /out/opt/inferometer . \
     && find /out/opt -type d \( -name tests -o -name __pycache__ -o -name bin \) -prune -exec rm -rf {} + \
     && find /out/opt \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out /out/opt/inferometer \

@@ -5,8 +5,12 @@ BIN    := $(VENV)/bin
 RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
+FUZZ   := .cache/fuzz
+SECONDS ?= 60
+TARGETS ?=
+FUZZ_ARGS ?=
 
-.PHONY: run test lint types check check-all check-charts browser kills bench test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
+.PHONY: run test lint types check check-all check-charts browser kills lock audit bandit bench fuzz test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -44,6 +48,9 @@ bench: $(READY) tools-bench  ## CPU per page, memory, wake-ups and jitter beside
 	$(BIN)/python -m bench.spans
 	$(BIN)/python -m bench.fleet
 
+fuzz: $(FUZZ)/.installed ## coverage-guided: SECONDS for each target, TARGETS= for some of tests/fuzz/targets, a table at the end
+	PYTHONPATH=agent:tests $(FUZZ)/bin/python -m fuzz.run --seconds $(SECONDS) $(FUZZ_ARGS) $(TARGETS)
+
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu
 
@@ -67,9 +74,28 @@ image: $(READY) tools    ## the image without an engine or a registry, and a tes
 	PYTHON=$(BIN)/python sh tests/image/build.sh $(CURDIR)/.cache/image
 	INFEROMETER_IMAGE=$(CURDIR)/.cache/image $(BIN)/python -m pytest -s tests/test_image.py
 
+lock:                    ## rewrite requirements/*.txt from pyproject.toml: every version and the hash of every file
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	sh requirements/lock.sh .cache/lock/bin/uv
+
+audit:                   ## known vulnerabilities of what is locked; asks PyPI
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	for lock in runtime dev build; do .cache/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || exit 1; done
+
+bandit:                  ## the agent's code, by bandit; each exception has its reason beside it
+	$(PYTHON) -m venv .cache/bandit
+	.cache/bandit/bin/python -m pip install --quiet --disable-pip-version-check bandit
+	.cache/bandit/bin/bandit --quiet --recursive --configfile pyproject.toml agent
+
 sbom:                    ## what the image's Python part is made of: build/sbom.json, CycloneDX
+	rm -rf .cache/sbom
 	$(PYTHON) -m venv .cache/sbom
-	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check '.[grpc]'
+	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation .
+	.cache/sbom/bin/python -m pip uninstall --quiet --yes setuptools
 	$(PYTHON) -m venv .cache/sbom-tool
 	.cache/sbom-tool/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
 	mkdir -p build
@@ -107,6 +133,12 @@ $(RUNS): pyproject.toml
 
 $(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# atheris has wheels for few releases of Python, so that it lives apart from the tests.
+$(FUZZ)/.installed: tests/fuzz/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< --editable '.[grpc]'
 	touch $@
 
 $(CHARTS)/.installed: helm/tests/requirements.txt pyproject.toml

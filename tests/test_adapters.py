@@ -36,6 +36,12 @@ def body_of(folder: Path) -> bytes:
     return gzip.decompress((folder / "metrics.prom.gz").read_bytes())
 
 
+def test_nothing_counts_below_zero() -> None:
+    """A page whose counter is negative shows no such counter."""
+    text = f"{ALIVE}vllm:prompt_tokens_total{{{MODEL}}} -5\nvllm:generation_tokens_total{{{MODEL}}} 7\n"
+    assert counters(signal(text)) == {"output_tokens": {"m": 7.0}}
+
+
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.parent.name)
 def test_captured_page(golden: Path) -> None:
     """A page of each kind of engine says what its signals.json says: numbers counted on the page by hand."""

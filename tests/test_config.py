@@ -364,6 +364,10 @@ def test_faults_of_file_and_flags_come_together(tmp_path):
 # -- durations ---------------------------------------------------------------------------------------
 
 
+def test_a_duration_of_a_million_digits_is_none():
+    assert durations.seconds("9" * 1_000_001 + "s") is None
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("500ms", 0.5), ("0.1ms", 0.0001), ("1h30m", 5400.0), ("1.5h", 5400.0), ("30d", 2592000.0), ("1w", 604800.0)],

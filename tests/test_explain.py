@@ -169,6 +169,16 @@ def test_a_driver_that_hangs_is_left_behind(tmp_path: Path) -> None:
 # -- pages of nobody, or of several ---------------------------------------------------------------
 
 
+def test_what_is_no_text_is_no_page(tmp_path: Path) -> None:
+    """Neither bytes of any kind nor a damaged gzip file end in a traceback."""
+    (tmp_path / "bytes").write_bytes(b"[\x81]")
+    with pytest.raises(SourceError, match="no line of it is a Prometheus sample"):
+        asyncio.run(explain(str(tmp_path / "bytes"), LIMITS, None, Driver()))
+    (tmp_path / "torn").write_bytes(gzip.compress(PAGE.encode() * 9)[:12] + b"torn" * 9)
+    with pytest.raises(SourceError, match="its gzip stream is broken"):
+        asyncio.run(explain(str(tmp_path / "torn"), LIMITS, None, Driver()))
+
+
 def test_an_unknown_page_is_listed(tmp_path: Path) -> None:
     """What was seen, what is known, and where to go on."""
     found = explained(tmp_path, "go_a 1\ngo_b 1\nnova_up 1\nup 1\n", own="")

@@ -159,6 +159,15 @@ def test_an_engine_whose_clock_was_set_back_counts_on_from_its_first_page():
     assert follower.tokens() == 8
 
 
+def test_an_observation_that_moves_to_another_bucket_is_none():
+    """Both totals rose, but less is left of what lay between them than before: nothing was observed there."""
+    follower = Follower()
+    moved = [Histogram((0.5, INF), counts, total) for counts, total in (((1, 18), 9), ((18, 18), 5), ((18, 20), 8))]
+    follower.read(*(page(T + n, SEEN, start=1, seen={"ttft": one}) for n, one in enumerate(moved)))
+    seen = [change.latencies["ttft"] for change in follower.changes()]
+    assert [(one.counts, one.sum) for one in seen] == [((0, 0), 0), ((0, 0), 0), ((0, 2), 3)]
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(

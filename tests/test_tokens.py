@@ -28,6 +28,11 @@ def about(value: float) -> object:
     return pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
+def test_a_split_loses_nothing_to_underflow() -> None:
+    """Of a count that no engine has, but any page may show, all of the money is its own still."""
+    assert sum(by_weights(0.006, {"output": 1.255e-321}, {"output": 4.0}).values()) == 0.006
+
+
 def test_split_by_weights() -> None:
     """G5: money in proportion to tokens × weight, prices of each type from that."""
     tokens = {"input_uncached": 6 * M, "input_cached": 4 * M, "output": 2 * M}

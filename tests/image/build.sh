@@ -15,7 +15,8 @@ base() { # NAME VARIANT PACKAGES
 base build essential python3,python3-pip,ca-certificates
 base runtime extract python3-minimal,python3.11,libpython3.11-stdlib,libc6,libstdc++6,ca-certificates,netbase,tzdata,base-files,base-passwd
 rm -rf build/wheels
-"${PYTHON:-python3}" -m pip wheel --quiet --disable-pip-version-check --wheel-dir build/wheels '.[grpc]' 'setuptools>=77'
+"${PYTHON:-python3}" -m pip download --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+    --dest build/wheels -r requirements/runtime.txt -r requirements/build.txt
 buildah $store bud --quiet --pull-never --build-arg BUILD_BASE=localhost/build --build-arg RUN_BASE=localhost/runtime \
     --build-arg PIP_ARGS=--no-index --tag localhost/inferometer . >/dev/null
 rm -f "$folder/inferometer.tar"

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Struct
 
 from inferometer.adapters.traces import NUMBERS, Traces
+from inferometer.composed import construct
 from inferometer.errors import AdapterError
 from inferometer.model import Series, Traits
 
@@ -45,7 +45,6 @@ COUNTED = {
 
 
 T = TypeVar("T")
-_FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some 80 ms at start
 
 
 class Selector(Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,9 +162,10 @@ class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
 def parse(path: Path, kind: type[T]) -> T:
     """A YAML file as what it is meant to be; AdapterError names the file and the fault."""
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), _FAST)  # noqa: S506  a safe loader, in C where there is one
-        return msgspec.convert(found, kind)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        return msgspec.convert(construct(path.read_text(encoding="utf-8")), kind)
+    except RecursionError:
+        raise AdapterError(f"{path}: it contains itself; write it out without the alias") from None
+    except (OSError, ValueError) as error:  # of which a fault of encoding, of YAML and of msgspec are kinds
         raise AdapterError(f"{path}: {error}") from error
 
 

@@ -79,9 +79,10 @@ def _range_end(text: str) -> float:
 
 def _edge(text: str) -> float:
     try:
-        return float(text)
+        edge = float(text)
     except ValueError:
         return INF
+    return edge if edge == edge else INF  # noqa: PLR0124 - NaN is no edge
 
 
 def _spelled(labels: list[tuple[str, str]]) -> str:

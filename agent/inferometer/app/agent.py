@@ -224,7 +224,8 @@ class Agent:
             raise InferometerError(error.strerror or str(error)) from error
         stack.push_async_callback(listener.close)
         host = listener.host
-        shown = "localhost" if host in {"0.0.0.0", "::", ""} else f"[{host}]" if ":" in host else host  # noqa: S104
+        everywhere = host in {"0.0.0.0", "::", ""}  # noqa: S104  a comparison
+        shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
         return f"http://{shown}:{listener.port}"
 
     def _sources(self) -> tuple[SourceView, ...]:

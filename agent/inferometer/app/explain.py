@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ def _file(where: str) -> bytes:
     try:
         body = Path(where).read_bytes()
         return gzip.decompress(body) if body.startswith(_GZIP) else body
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or "its gzip stream is broken"
         raise SourceError("file", f"{where}: {reason}; give a URL or a file with a metrics page") from error
 
@@ -99,7 +100,7 @@ def _file(where: str) -> bytes:
 def _is_json_list(body: bytes) -> bool:
     try:
         return isinstance(msgspec.json.decode(body), list)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return False
 
 

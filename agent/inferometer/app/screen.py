@@ -83,7 +83,7 @@ def lines(board: Row, view: View, url: str, fault: str = "") -> list[str]:
         "",
         *_gpus(board),
         *_sources(board),
-        *(f"{BOLD}missing{PLAIN}  {hint}" for hint in board["hints"]),
+        *(f"{BOLD}missing{PLAIN}  {_printable(hint)}" for hint in board["hints"]),
     ]
 
 
@@ -125,11 +125,18 @@ def _printable(text: str) -> str:
 
 
 def _head(board: Row, window: str, url: str, fault: str) -> Iterator[str]:
-    at = time.strftime("%H:%M:%S", time.localtime(board["wall"]))
-    over = f"over the last {window}" if window else "no window has passed yet"
-    yield f"{BOLD}Inferometer{PLAIN} {url}  as of {at}  {over}  in {board['currency']}"
+    at, currency = _clock(board["wall"]), _printable(board["currency"])
+    over = f"over the last {_printable(window)}" if window else "no window has passed yet"
+    yield f"{BOLD}Inferometer{PLAIN} {url}  as of {at}  {over}  in {currency}"
     if fault:
         yield f"{RED}{_printable(fault)}{PLAIN}"
+
+
+def _clock(wall: float) -> str:
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(wall))
+    except (OverflowError, ValueError, OSError):  # beyond what the system's clock can be
+        return NONE
 
 
 def _workloads(board: Row, window: str, view: View) -> Iterator[str]:
@@ -209,4 +216,4 @@ def _sources(board: Row) -> Iterator[str]:
     yield f"{BOLD}sources{PLAIN}  {len(board['sources']) - len(down)} of {len(board['sources'])} up"
     for source in down:
         reasons = ", ".join(f"{reason} {count}" for reason, count in source["errors"].items())
-        yield f"{RED}down{PLAIN}     {_printable(source['source'])}  {reasons}  {_printable(source['detail'])}"
+        yield f"{RED}down{PLAIN}     " + _printable(f"{source['source']}  {reasons}  {source['detail']}")

@@ -3,25 +3,72 @@
 from __future__ import annotations
 
 import http.client
-import json
 import threading
 import urllib.error
 import urllib.request
-from typing import Any, Self
+from typing import Any, Self, TypedDict, cast
 from urllib.parse import urlsplit
+
+import msgspec
 
 from inferometer.errors import InferometerError
 
 Board = dict[str, Any]
+
+
+class _Engine(TypedDict):
+    up: bool
+
+
+class _Made(TypedDict):
+    how: str
+
+
+class _Workload(TypedDict):
+    name: str
+    windows: dict[str, dict[str, float | None]]
+    made: dict[str, _Made]
+    engines: list[_Engine]
+
+
+class _Gpu(TypedDict):
+    index: int
+    up: bool
+    workloads: list[str]
+    power_watts: float | None
+    power_limit_watts: float | None
+    activity_ratio: float | None
+
+
+class _Source(TypedDict):
+    source: str
+    up: bool
+    errors: dict[str, int]
+    detail: str
+
+
+class _Board(TypedDict):
+    """What of the board is shown."""
+
+    wall: float
+    currency: str
+    windows: list[str]
+    workloads: list[_Workload]
+    gpus: list[_Gpu]
+    sources: list[_Source]
+    hints: list[str]
+
+
 DEFAULT_URL = "http://localhost:10110"
 _PATIENCE_SECONDS = 5.0
+_LARGEST_BYTES = 32 << 20
 
 
 def address(text: str) -> str:
     """The agent's base URL: a scheme is added, a path such as /metrics is taken off. Raises InferometerError."""
     url = text if "://" in text else f"http://{text}"
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
@@ -35,14 +82,20 @@ def read(base: str) -> Board:
     """The board of the agent at ``base``. Raises InferometerError that says what to do."""
     try:
         with urllib.request.urlopen(f"{base}/api/v1/board", timeout=_PATIENCE_SECONDS) as response:  # noqa: S310  address() has let only http and https through
-            made = json.load(response)
+            made = msgspec.json.decode(response.read(_LARGEST_BYTES))
     except urllib.error.HTTPError as error:
         raise InferometerError(_refused(base, error)) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise InferometerError(f"{base} does not answer as an agent ({_why(error)}); {_ADVICE}") from error
-    if not isinstance(made, dict) or "workloads" not in made:
-        raise InferometerError(f"{base} answers, but not as an agent; {_ADVICE}")
-    return made
+    return understood(made, base)
+
+
+def understood(made: object, base: str) -> Board:
+    """The board that the agent at ``base`` sent, as far as it is shown. InferometerError where it is none."""
+    try:
+        return cast("Board", msgspec.convert(made, _Board))
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InferometerError(f"{base} answers, but not as an agent of this version ({error}); {_ADVICE}") from error
 
 
 _ADVICE = "start one with `inferometer run` or `inferometer demo`, or give its address: inferometer top URL"

@@ -21,7 +21,10 @@ def seconds(text: str) -> float | None:
     """The seconds that ``text`` means, or None where it is no duration."""
     if not re.fullmatch(PATTERN, text, re.ASCII):
         return None
-    return float(sum((Decimal(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, text)), Decimal(0)))
+    try:
+        return float(sum((Decimal(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, text)), Decimal(0)))
+    except ArithmeticError:  # a million digits
+        return None
 
 
 def text(duration_seconds: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from inferometer.config.node import Origin, Path
 
 _PLAIN_KEY = re.compile(r"[\w-]+")
+_LONGEST_KEY = 60
 
 
 class Faults:
@@ -62,6 +63,7 @@ def dotted(path: Path) -> str:
 def _step(step: str | int) -> str:
     if isinstance(step, int):
         return f"[{step}]"
+    step = step if len(step) <= _LONGEST_KEY else step[: _LONGEST_KEY - 3] + "..."
     return f".{step}" if _PLAIN_KEY.fullmatch(step) else f'["{step}"]'
 
 
@@ -71,7 +73,12 @@ def _is_setting(origin: Origin) -> bool:
 
 def _sentence(origin: Origin, path: Path, text: str) -> str:
     if _is_setting(origin):
-        return f"{origin.name}: {text}"
+        return _printable(f"{origin.name}: {text}")
     line = f":{origin.line}" if origin.line else ""
     where = f" {dotted(path)}:" if path else ""
-    return f"{origin.name}{line}:{where} {text}"
+    return _printable(f"{origin.name}{line}:{where} {text}")
+
+
+def _printable(sentence: str) -> str:
+    """On one line, and without what would steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence)

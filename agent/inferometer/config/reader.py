@@ -8,13 +8,13 @@ from pathlib import Path as File
 
 import yaml
 
+from inferometer.composed import TooManyError, compose
 from inferometer.config.faults import Faults
 from inferometer.config.node import Node, Origin, Path
 
 _REFERENCE = re.compile(r"\$\(([^()]*)\)")
 _STANDARD = "tag:yaml.org,2002:"
 _FORMS = {"int": "number", "float": "number", "bool": "switch", "null": "null"}
-_FAST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read(file: str, environ: Mapping[str, str], faults: Faults) -> Node | None:
@@ -28,23 +28,17 @@ def read(file: str, environ: Mapping[str, str], faults: Faults) -> Node | None:
         faults.add((), "is not UTF-8 text; save it as UTF-8")
         return None
     try:
-        root = _compose(text)
+        root = compose(text)
         node = None if root is None else _Reader(file, environ, faults).node(root, ())
         return Node({}, Origin(file)) if node is None or node.form == "null" else node
+    except TooManyError as error:
+        faults.add_at(Origin(file), f"{error}; write them where they are needed")
     except yaml.YAMLError as error:
         line, problem = _problem(error, text)
         faults.add_at(Origin(file, line), f"is not valid YAML: {problem}; check indentation, colons and quotes")
     except RecursionError:
         faults.add_at(Origin(file), "is nested too deeply; make it flatter")
     return None
-
-
-def _compose(text: str) -> yaml.Node | None:
-    try:
-        root: yaml.Node | None = yaml.compose(text, Loader=_FAST)
-    except yaml.YAMLError:  # read again, slowly: the C parser's sentences differ from release to release
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    return root
 
 
 def _problem(error: yaml.YAMLError, text: str) -> tuple[int, str]:

@@ -21,7 +21,7 @@ def by_weights(money: float, tokens: Mapping[Kind, float], weights: Mapping[Kind
     """M4: in proportion to tokens × weight, by any kind of token. Empty where no token carries weight."""
     loads = {name: tokens.get(name, 0.0) * weight for name, weight in weights.items()}
     whole = sum(loads.values())
-    return {name: money * load / whole for name, load in loads.items()} if whole > 0 else {}
+    return {name: money * (load / whole) for name, load in loads.items()} if whole > 0 else {}
 
 
 def by_rates(money: float, tokens: Mapping[str, float], prefill: float, decode: float) -> dict[str, float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 from msgspec import Struct, field
 
 from inferometer.interval.engine import EngineState
 from inferometer.interval.joules import Joules
+from inferometer.interval.sound import is_sound
 from inferometer.interval.watch import Scope, Watch, Watched
 from inferometer.model import EngineSignal, EngineView, ModelChange
 
@@ -62,6 +65,13 @@ class Common(Struct):
     gone: tuple[str, ...] = ()
 
 
+class _Since(Struct):
+    watched_since: dict[str, float]
+
+
+Kept = TypeVar("Kept", Mark, Common, _Since)
+
+
 def name_of(watch: Watch, watched: Watched) -> str:
     """The name of an engine among all, in memory and in the ledger; of a workload without any, the workload's."""
     return watched.engine or f"({watch.workload})"
@@ -79,8 +89,24 @@ def unmoved(model: str, signal: EngineSignal) -> ModelChange:
 
 
 def decoded(mark: bytes) -> Mark:
-    """What the ledger has; MsgspecError where it cannot be understood."""
-    return msgspec.msgpack.decode(mark, type=Mark)
+    """What the ledger has; ValueError where it cannot be understood."""
+    return _sound(msgspec.msgpack.decode(mark, type=Mark))
+
+
+def watched_since(mark: bytes) -> dict[str, float]:
+    """Since when workloads are watched, which every version's mark says; ValueError as above."""
+    return _sound(msgspec.msgpack.decode(mark, type=_Since)).watched_since
+
+
+def common(mark: bytes) -> Common:
+    """All of the mark beside the engines'; ValueError as above."""
+    return _sound(msgspec.msgpack.decode(mark, type=Common))
+
+
+def _sound(kept: Kept) -> Kept:
+    if not is_sound(kept):
+        raise ValueError("it holds numbers that cannot be")
+    return kept
 
 
 def view(engine: Followed) -> EngineView:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import ge
+from itertools import accumulate
+from operator import ge, le
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
@@ -202,7 +203,11 @@ def _since(old: Histogram | None, new: Histogram) -> tuple[Histogram, Histogram]
         return new, new
     if new.sum < old.sum:
         new = Histogram(new.edges, new.counts, old.sum)
-    return new.minus(old), new
+    since = new.minus(old)
+    if not all(map(le, since.counts, since.counts[1:])):  # what moves between buckets is no observation
+        counts = tuple(accumulate(reversed(since.counts), min))[::-1]
+        return Histogram(since.edges, counts, since.sum), new
+    return since, new
 
 
 def total(amounts: Mapping[SignalOfModel, float], signal: str) -> float:

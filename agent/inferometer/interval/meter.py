@@ -8,7 +8,18 @@ import msgspec
 
 from inferometer.interval import verdicts
 from inferometer.interval.engine import EngineState, Reading
-from inferometer.interval.followed import Common, Followed, Mark, decoded, judges, name_of, unmoved, view
+from inferometer.interval.followed import (
+    Common,
+    Followed,
+    Mark,
+    common,
+    decoded,
+    judges,
+    name_of,
+    unmoved,
+    view,
+    watched_since,
+)
 from inferometer.interval.joules import Assumed, Joules
 from inferometer.interval.rest import rests, working
 from inferometer.interval.roles import scoped
@@ -180,7 +191,7 @@ class Meter:
                     self._left[name] = mark
                 else:
                     self._restore_common(mark, ahead)
-            except msgspec.MsgspecError as error:
+            except (ValueError, RecursionError) as error:
                 faults.append(f"{name or 'energy counters'}: {error}")
         for name in (self._engines.keys() & self._left.keys()) - self._gone:
             if not decoded(self._left[name]).left:
@@ -190,8 +201,8 @@ class Meter:
 
     def _restore_common(self, mark: bytes, ahead: float) -> None:
         """What is not one engine's. An older version's energy counters may not fit; since when we watch always does."""
-        self.watched_since = msgspec.msgpack.decode(mark)["watched_since"]
-        kept = msgspec.msgpack.decode(mark, type=Common)
+        self.watched_since = watched_since(mark)
+        kept = common(mark)
         self.joules, self._gone = kept.joules, frozenset(kept.gone)
         self.joules.shift(kept.ahead - ahead)
 

@@ -44,7 +44,7 @@ def opencost_price(page: Page, wanted: Mapping[str, str]) -> float:
     found = [
         value
         for series, value in page.series
-        if series.name == NODE_PRICE and value > 0 and wanted.items() <= dict(series.labels).items()
+        if series.name == NODE_PRICE and 0 < value < math.inf and wanted.items() <= dict(series.labels).items()
     ]
     return _one(found, wanted, "node or instance")
 
@@ -55,7 +55,8 @@ def _per_gpu(row: Mapping[str, str], column: str) -> float | None:
         count, price = float(row["AcceleratorCount"]), float(row[column])
     except (TypeError, ValueError):
         return None
-    return price / count if count > 0 and price > 0 and math.isfinite(price) else None
+    per_gpu = price / count if count > 0 else 0.0
+    return per_gpu if 0 < per_gpu < math.inf else None
 
 
 def _one(prices: Iterable[float], wanted: Mapping[str, str], advice: str) -> float:

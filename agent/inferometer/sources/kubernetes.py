@@ -222,7 +222,7 @@ class _Stream:
             if not page.metadata.next_token:
                 break
             asked = {**self._asked, "limit": str(_PAGE), "continue": page.metadata.next_token}
-        self.pods = {uid: one for uid, one in found.items() if one.pod is not None}
+        self.pods = {uid: one for uid, one in found.items() if one.pod is not None or one.faults}
         self._version, self._listed = page.metadata.resource_version, True
         if self.synced_at is None:
             self.synced_at = began
@@ -256,7 +256,7 @@ class _Stream:
         pod = msgspec.json.decode(event.object, type=PodObject)
         self._version = pod.metadata.resource_version or self._version
         before, found = self.pods.pop(pod.metadata.uid, None), serving(pod)
-        if event.type != "DELETED" and found.pod is not None:
+        if event.type != "DELETED" and (found.pod is not None or found.faults):
             self.pods[pod.metadata.uid] = found
         return before != self.pods.get(pod.metadata.uid)
 

@@ -100,17 +100,21 @@ def serving(pod: PodObject) -> Found:
     if not _asks(pod) or not pod.status.pod_ip:
         return Found(None)
     faults: list[str] = []
+    where = f"pod {meta.namespace}/{meta.name}: annotation "
+    try:
+        url = _url(pod, faults)
+    except ValueError as error:  # of an odd pod nothing can be read; the others are not its fault
+        return Found(None, (f"pod {meta.namespace}/{meta.name}: has no address that can be read: {error}",))
     found = ServingPod(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
         workload=f"{meta.namespace}/{_workload(meta, faults)}",
-        url=_url(pod, faults),
+        url=url,
         role=_role(meta, faults),
         gpus=sum(_whole_gpus(container) for container in pod.spec.containers),
         ending=meta.deletion_timestamp is not None or pod.status.phase in _OVER,
     )
-    where = f"pod {found.engine}: annotation "
     return Found(found, tuple(where + fault for fault in faults))
 
 
@@ -184,7 +188,7 @@ def _port(pod: PodObject, faults: list[str]) -> int:
     told, key = _setting(pod.metadata, "port")
     if told in named:
         return named[told]
-    if told.isdecimal() and told.isascii() and 0 < int(told) < 65536:
+    if told.isdecimal() and told.isascii() and len(told) <= 5 and 0 < int(told) < 65536:
         return int(told)
     if told:
         faults.append(f"{key} is '{told}'; a number or the name of a container's port is expected")
@@ -199,4 +203,4 @@ def _uses_gpu(container: Container) -> bool:
 
 def _whole_gpus(container: Container) -> int:
     told = str((container.resources.limits or {}).get(_WHOLE_GPU, "0"))
-    return int(told) if told.isdecimal() else 0
+    return int(told) if told.isdecimal() and len(told) <= 6 else 0

@@ -26,6 +26,7 @@ KINDS = ("metrics", "otlp", "nvml")
 OK = "200"  # the status of a reading that succeeded, of whatever kind
 MAX_BODY_BYTES = 33_554_432
 _MAX_LINE_BYTES = 8_192
+_ABSURD = 1e15  # joules, and watts, of any GPU
 _FOLDERS = {"metrics": ("pages", ".prom.gz"), "otlp": ("spans", ".bin"), "nvml": ("gpus", ".json.gz")}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -122,11 +123,15 @@ def gpu_reading(row: Row) -> GpuReading:
     """The reading that a row of kind nvml holds, at the row's time; RecordingError when its body is none."""
     if row.status != OK or not row.body:
         return GpuReading(row.source, row.at, row.status)
+    where = f"the row of {row.source} at {row.at:.6f}"
     try:
-        return replace(msgspec.json.decode(row.body, type=GpuReading), at=row.at)
-    except msgspec.MsgspecError as error:
-        where = f"the row of {row.source} at {row.at:.6f}"
+        reading = msgspec.json.decode(row.body, type=GpuReading)
+    except (ValueError, RecursionError) as error:
         raise RecordingError(f"{where}: its body is no reading of GPUs ({error}); delete the line") from error
+    meters = [value for gpu in reading.gpus for value in (gpu.power_watts, gpu.energy_joules) if value is not None]
+    if not all(0 <= value < _ABSURD for value in meters):
+        raise RecordingError(f"{where}: no meter of a GPU shows that much; delete the line")
+    return replace(reading, at=row.at)
 
 
 class Writer:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from msgspec import Struct
 
+from inferometer.composed import construct
 from inferometer.config.faults import near
 from inferometer.errors import ConfigError
 from inferometer.model import INPUT_CACHED, INPUT_UNCACHED, OUTPUT
@@ -62,9 +62,10 @@ def load(path: Path) -> PriceList:
     """Read a list. Raises ConfigError where there is none in the file."""
     try:
         text = path.read_text(encoding="utf-8")
-        body = json.loads(text) if text.lstrip().startswith("{") and path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        is_json = text.lstrip().startswith("{") and path.suffix == ".json"
+        body = json.loads(text) if is_json else construct(text)
+    except (OSError, ValueError, RecursionError) as error:
+        said = error.strerror if isinstance(error, OSError) else next(iter(str(error).splitlines()), "no text")
         raise ConfigError([f"{path}: cannot be read: {said}; give a price list in YAML or JSON"]) from error
     if not isinstance(body, dict):
         raise ConfigError([f"{path}: is no price list; write models: {{NAME: {{input: 0.15, output: 0.60}}}}"])
