@@ -155,9 +155,10 @@ class Process(Scoped):
 
 
 class Agent(Process):
-    """``inferometer run`` on a free port, or another command that serves the same pages."""
+    """``inferometer run`` on a free port, or another command that serves the same pages; it may be reloaded by HTTP."""
 
     def __init__(self, log, *arguments, command="run", listen="127.0.0.1:0", **environ):
+        environ = {"INFEROMETER_WEB_ENABLE_LIFECYCLE": "true"} | environ
         super().__init__(log, "inferometer", command, *arguments, "--web.listen-address", listen, **environ)
         self._url = ""
 

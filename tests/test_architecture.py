@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "sources": {"model", "errors", "log"},
     "exposition": {"model"},
     "config": {"errors", "model", "economics.prices", "economics.budget"},
+    "web": {"config", "errors"},
     "sim": set(),
     "cli": {"", "app", "config", "sim", "errors", "log"},
     "app": EVERY_PART,

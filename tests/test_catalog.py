@@ -106,6 +106,7 @@ source_errors_total                 source reason
 resets_total                        source
 spans_total                         outcome
 config_last_reload_successful
+web_config_last_reload_successful
 series_dropped_total
 event_loop_lag_seconds
 build_info                          version

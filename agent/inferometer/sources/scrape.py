@@ -125,7 +125,7 @@ class Scraper:
             raise SourceError(reason, detail) from error
 
     async def _fetch(self) -> tuple[bytes, str]:
-        """The body as it was sent and its content encoding, after at most three redirects."""
+        """The body as it was sent and its content encoding, after at most three redirects within the host."""
         given = URL(self._target.url)
         authorization = self._credentials.authorization(given)
         url = given.with_user(None)
@@ -138,6 +138,7 @@ class Scraper:
                 if response.status == 200:
                     return await self._body(response), response.headers.get("Content-Encoding", "").strip().lower()
                 url = _next(url, response)
+                _check_host(url, home)
         raise SourceError("redirect", f"more than {_MAX_REDIRECTS} redirects")
 
     def _get(self, url: URL, authorization: str, *, at_home: bool) -> AbstractAsyncContextManager[ClientResponse]:
@@ -208,6 +209,14 @@ def _next(url: URL, response: ClientResponse) -> URL:
     except ValueError:
         pass
     raise SourceError("redirect", f"a redirect ({response.status}) to no usable address")
+
+
+def _check_host(url: URL, home: URL) -> None:
+    """An engine may not send the agent to other machines of its network, nor from an encrypted page to an open one."""
+    if url.host != home.host:
+        raise SourceError("redirect", "a redirect leads to another host; if that is the one, give its address")
+    if home.scheme == "https" and url.scheme != "https":
+        raise SourceError("redirect", "a redirect leads from https to http; give the address that is meant")
 
 
 def _fault(error: Exception) -> tuple[str, str]:
