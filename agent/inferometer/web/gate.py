@@ -28,10 +28,11 @@ class Gate:
 
     def install(self, app: web.Application) -> None:
         """Stand before everything that the app answers."""
-        app.middlewares.insert(0, web.middleware(self._pass))
+        app.middlewares.insert(0, self._pass)
         app.on_response_prepare.append(self._dress)
         app.on_shutdown.append(self._close)
 
+    @web.middleware
     async def _pass(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         settings = self._config.current()
         if settings.allowed and settings.allowed.isdisjoint(names(_peer(request))):
