@@ -16,6 +16,7 @@ from inferometer.sources import kubernetes
 from inferometer.sources.kubernetes import REASONS, Cluster, PodWatch, Query
 from inferometer.sources.podobjects import PodObject, serving
 from live import environment
+from yarl import URL
 
 NODE = Query(node="n1")
 
@@ -253,6 +254,20 @@ OURS = {"inferometer.dev/scrape": "true"}
 def test_where_a_page_is(annotations, gpus, url):
     found, faults = said(annotations, gpus=gpus)
     assert (found.url if found else None, faults) == (url, ())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//169.254.169.254/x", "http://evil.example/x", "@evil.example/x", ":80@evil.example", "\\\\evil.example", "?x",
+     "/../../x", "%2f%2fevil.example", " ", "x\r\nHost: evil.example"],
+)  # fmt: skip
+@pytest.mark.parametrize("port", ["", "80@evil.example", "8000/..", "-1", "99999", "169.254.169.254:80"])
+def test_an_annotation_cannot_name_another_host(path, port):
+    """Who may annotate a pod may choose a port and a path of that pod, and nothing else."""
+    found, _ = said({**OURS, "inferometer.dev/path": path, "inferometer.dev/port": port})
+    url = URL(found.url)
+    assert (url.scheme, url.host, url.port, url.user) == ("http", "127.0.0.1", 9000, None)
+    assert "\r" not in found.url
 
 
 @pytest.mark.parametrize(

@@ -112,10 +112,10 @@ def _check(options: argparse.Namespace) -> int:
     from inferometer.app.engines import candidates  # noqa: PLC0415  likewise
     from inferometer.app.pages import web_config  # noqa: PLC0415  likewise
 
-    settings = config.load(options.file, {}, os.environ)
+    settings, references = config.load_to_show(options.file, os.environ)
     web_config(settings)  # raises where the web configuration file is wrong
     candidates(settings)  # raises where an adapter is wrong
-    print(config.dump(settings), end="")
+    print(config.dump(settings, references), end="")
     return 0
 
 

@@ -100,7 +100,8 @@ class _Reader:
                 path, problem if name.isidentifier() else f"has $({name}), which names no variable; remove it"
             )
         text = _REFERENCE.sub(lambda match: environ.get(match[1], ""), raw.value)
-        return Node(text, origin, "unset" if unset else "open")
+        self._faults.refer(path, raw.value)
+        return Node(text, origin, "unset" if unset else "open", raw.value)
 
     def _list(self, raw: yaml.Node, path: Path) -> list[Node]:
         return [self.node(item, (*path, index)) for index, item in enumerate(raw.value)]
