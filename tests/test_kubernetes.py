@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import sys
 import time
@@ -256,18 +257,20 @@ def test_where_a_page_is(annotations, gpus, url):
     assert (found.url if found else None, faults) == (url, ())
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["//169.254.169.254/x", "http://evil.example/x", "@evil.example/x", ":80@evil.example", "\\\\evil.example", "?x",
-     "/../../x", "%2f%2fevil.example", " ", "x\r\nHost: evil.example"],
+PATHS = (
+    "//169.254.169.254/x", "http://evil.example/x", "@evil.example/x", ":80@evil.example", "\\\\evil.example", "?x",
+    "/../../x", "%2f%2fevil.example", " ", "x\r\nHost: evil.example",
 )  # fmt: skip
-@pytest.mark.parametrize("port", ["", "80@evil.example", "8000/..", "-1", "99999", "169.254.169.254:80"])
-def test_an_annotation_cannot_name_another_host(path, port):
+PORTS = ("", "80@evil.example", "8000/..", "-1", "99999", "169.254.169.254:80")
+
+
+def test_an_annotation_cannot_name_another_host():
     """Who may annotate a pod may choose a port and a path of that pod, and nothing else."""
-    found, _ = said({**OURS, "inferometer.dev/path": path, "inferometer.dev/port": port})
-    url = URL(found.url)
-    assert (url.scheme, url.host, url.port, url.user) == ("http", "127.0.0.1", 9000, None)
-    assert "\r" not in found.url
+    for path, port in itertools.product(PATHS, PORTS):
+        found, _ = said({**OURS, "inferometer.dev/path": path, "inferometer.dev/port": port})
+        url = URL(found.url)
+        assert (url.scheme, url.host, url.port, url.user) == ("http", "127.0.0.1", 9000, None)
+        assert "\r" not in found.url
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from gated import MUTUAL, hashed, written
-from live import Agent, eventually, inferometer_says
+from live import Agent, eventually, inferometer_here
 from observed import Prometheus, here
 
 
@@ -47,50 +47,49 @@ tls_config: {ca_file: authority.crt, cert_file: client.crt, key_file: client.key
 """
 
 
-def test_top_shows_what_the_agent_wants_to_see(guarded, folder):
+def test_top_shows_what_the_agent_wants_to_see(guarded, folder, capsys):
     """And says what to do where it is not given, or is wrong; never what was given."""
     client = folder / "client.yml"
     client.write_text(CLIENT)
-    eventually(lambda: inferometer_says("top", guarded.url, "--http.config.file", client)[0] == 0, "a board")
-    code, _, said = inferometer_says("top", guarded.url)
+    eventually(lambda: inferometer_here(capsys, "top", guarded.url, "--http.config.file", client)[0] == 0, "a board")
+    code, _, said = inferometer_here(capsys, "top", guarded.url)
     assert (code, "TLS: " in said, "--http.config.file FILE says whom to trust" in said) == (2, True, True)
     client.write_text(CLIENT.replace("basic_auth: {username: bob, password_file: password}", ""))
-    code, _, said = inferometer_says("top", guarded.url, "--http.config.file", client)
+    code, _, said = inferometer_here(capsys, "top", guarded.url, "--http.config.file", client)
     assert (code, "answers 401: it wants to know who asks" in said) == (2, True)
     (folder / "password").write_text("hunter2")
     client.write_text(CLIENT)
-    code, out, said = inferometer_says("top", guarded.url, "--http.config.file", client)
+    code, out, said = inferometer_here(capsys, "top", guarded.url, "--http.config.file", client)
     assert (code, "answers 401" in said, "hunter2" in out + said) == (2, True, False)
     client.write_text("basic_auth: {username: bob, password: hunter2}\n")
-    code, out, said = inferometer_says("top", guarded.url, "--http.config.file", client)
+    code, out, said = inferometer_here(capsys, "top", guarded.url, "--http.config.file", client)
     assert code == 1
     assert "basic_auth.password: is never given inline; write it to a file and give password_file" in said
     assert "hunter2" not in said
 
 
-def test_an_address_with_a_password_is_refused(folder):
-    del folder
-    code, _, said = inferometer_says("top", "http://bob:hunter2@localhost:10110")
+def test_an_address_with_a_password_is_refused(capsys):
+    code, _, said = inferometer_here(capsys, "top", "http://bob:hunter2@localhost:10110")
     assert (code, "hunter2" in said) == (2, False)
     assert "the address carries a name or password; take it out and give --http.config.file FILE" in said
 
 
-def test_a_client_expects_the_name_it_is_told(guarded, folder):
+def test_a_client_expects_the_name_it_is_told(guarded, folder, capsys):
     """The certificate is for localhost and 127.0.0.1 alone."""
     client, said = folder / "client.yml", []
     for name in ("localhost", "elsewhere"):
         client.write_text(f"tls_config: {{ca_file: authority.crt, server_name: {name}}}\n")
-        said.append(inferometer_says("top", guarded.url, "--http.config.file", client)[2])
+        said.append(inferometer_here(capsys, "top", guarded.url, "--http.config.file", client)[2])
     assert "hostname mismatch" not in said[0]
     assert "hostname mismatch" in said[1]
 
 
-def test_a_bad_web_configuration_stops_a_start_and_a_check(folder):
+def test_a_bad_web_configuration_stops_a_start_and_a_check(folder, capsys):
     path = written(folder, "basic_auth_users: {bob: cleartext}")
     config = folder / "inferometer.yml"
     config.write_text(f"web: {{config_file: {path}}}\n")
     for command in (("check", config), ("run", "--config.file", config), ("run", "--web.config.file", path)):
-        code, _, said = inferometer_says(*command)
+        code, _, said = inferometer_here(capsys, *command)
         assert code == 1
         assert f"{path}:1: basic_auth_users.bob: must be a password hashed with bcrypt" in said
         assert "cleartext" not in said
