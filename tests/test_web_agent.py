@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from gated import MUTUAL, hashed, written
-from live import Agent, eventually, inferometer_here
+from live import Agent, eventually, fetch, inferometer_here
 from observed import Prometheus, here
 
 
@@ -93,3 +93,21 @@ def test_a_bad_web_configuration_stops_a_start_and_a_check(folder, capsys):
         assert code == 1
         assert f"{path}:1: basic_auth_users.bob: must be a password hashed with bcrypt" in said
         assert "cleartext" not in said
+
+
+def test_only_a_signal_reloads_until_it_is_switched_on(folder):
+    """And passwords without TLS are warned of, once."""
+    config = folder / "inferometer.yml"
+    config.write_text(f"gpu: {{sources: []}}\nweb: {{config_file: {written(folder, '')}}}\n")
+    with Agent(folder / "log", "--config.file", config, INFEROMETER_WEB_ENABLE_LIFECYCLE="") as agent:
+        assert agent.get("/-/reload", "POST")[0] == agent.get("/-/release", "POST")[0] == 403
+        assert "passwords are asked for" not in agent.log
+        agent.hangup()
+        agent.waits_for("the configuration is loaded again")
+        config.write_text(f"{config.read_text()}currency: EUR\n")
+        agent.hangup()
+        agent.waits_for("currency: stays USD while the agent runs; restart it")
+    written(folder, f"basic_auth_users: {{bob: '{hashed('right')}'}}")
+    with Agent(folder / "log", "--gpus", "none", "--web.config.file", folder / "web.yml") as agent:
+        agent.waits_for("passwords are asked for without TLS: whoever sees the network reads them")
+        assert fetch(f"{agent.url}/metrics")[0] == 401
