@@ -12,6 +12,8 @@ import pytest
 from gated import MUTUAL, PAIR, RIGHT, get, hashed, serving, trusting, written
 from inferometer.web.config import WebConfig
 from inferometer.web.gate import names
+from inferometer.web.rate import Bucket
+from inferometer.web.schema import RateLimit
 
 # -- TLS ------------------------------------------------------------------------------------------
 
@@ -198,3 +200,24 @@ def test_the_files_are_where_they_say(folder):
     for _ in range(5):
         WebConfig(written(folder, f"tls_server_config: {{{MUTUAL}}}"))
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+# -- how often ------------------------------------------------------------------------------------
+
+
+def test_a_limit_is_for_all_and_follows_the_file(folder):
+    async def run():
+        async with serving(folder, "rate_limit: {interval: 1h, burst: 3}") as (base, _):
+            seen = [await get(base + path) for path in ("/metrics", "/-/healthy", "/nowhere", "/metrics")]
+            written(folder, "rate_limit: {interval: 1h, burst: 1}")
+            seen += [await get(f"{base}/metrics") for _ in range(2)]
+            written(folder, "")
+            return [*seen, await get(f"{base}/metrics")]
+
+    assert asyncio.run(run()) == [200, 200, 404, 429, 200, 429, 200]
+
+
+def test_a_bucket_fills_by_one_in_each_interval():
+    bucket, limit = Bucket(), RateLimit(interval=2.0, burst=2)
+    taken = [bucket.takes(limit, at) for at in (10.0, 10.0, 10.0, 11.0, 12.0, 12.5, 100.0, 100.0, 100.0)]
+    assert taken == [True, True, False, False, True, False, True, True, False]

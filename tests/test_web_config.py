@@ -74,7 +74,10 @@ GOOD = [
 ]
 BAD = [
     ("tls_server_config: [", ":1: is not valid YAML"),
-    ("nonsense: 1", ":1: nonsense: unknown key; known here: tls_server_config, http_server_config, basic_auth_users"),
+    (
+        "nonsense: 1",
+        ":1: nonsense: unknown key; known here: tls_server_config, http_server_config, basic_auth_users, rate_limit",
+    ),
     ("basic_auth_user: {}", ":1: basic_auth_user: unknown key; did you mean basic_auth_users?"),
     ("http_server_config:\n  http3: true", ":2: http_server_config.http3: unknown key; did you mean http2?"),
     ("http_server_config: {http2: perhaps}", ":1: http_server_config.http2: is 'perhaps'; must be true or false"),
@@ -167,6 +170,8 @@ def test_keys_of_newer_toolkits(folder):
     assert said(folder, inline) == ""
     assert "key: is given beside key_file; keep one" in said(folder, inline + "  key_file: server.key\n")
     assert said(folder, f"tls_server_config: {{{MUTUAL}, client_allowed_sans: [prometheus]}}") == ""
+    assert said(folder, "rate_limit: {interval: 100ms, burst: 20}") == ""
+    assert "rate_limit.burst: is missing" in said(folder, "rate_limit: {interval: 100ms}")
     sentence = "client_allowed_sans: needs client_auth_type RequireAndVerifyClientCert"
     assert sentence in said(folder, f"tls_server_config: {{{PAIR}, client_allowed_sans: [prometheus]}}")
 

@@ -33,5 +33,6 @@ async def serve(state: ServerState, address: str, config: WebConfig | None, stac
         raise InferometerError(error.strerror or str(error)) from error
     stack.push_async_callback(listener.close)
     host = listener.host
-    shown = "localhost" if host in {"0.0.0.0", "::", ""} else f"[{host}]" if ":" in host else host  # noqa: S104
+    everywhere = host in {"0.0.0.0", "::", ""}  # noqa: S104  a comparison
+    shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
     return f"{'https' if tls is not None else 'http'}://{shown}:{listener.port}"

@@ -12,7 +12,7 @@ from msgspec import Struct
 from inferometer.errors import ConfigError
 from inferometer.web import file as files
 from inferometer.web import tls
-from inferometer.web.schema import WebFile
+from inferometer.web.schema import RateLimit, WebFile
 
 _log = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int, int, int] | None, ...]
@@ -26,6 +26,7 @@ class Settings(Struct, frozen=True):
     users: Mapping[str, str] = {}
     headers: Mapping[str, str] = {}
     allowed: frozenset[str] = frozenset()
+    limit: RateLimit | None = None
 
 
 class WebConfig:
@@ -63,7 +64,8 @@ class WebConfig:
 
     def _now(self) -> ssl.SSLContext:
         context = self.current().context
-        assert context is not None  # noqa: S101  a change that takes TLS away is refused
+        if context is None:
+            raise AssertionError("a change that takes TLS away is refused")
         return context
 
     def _renew(self) -> None:
@@ -96,6 +98,7 @@ class WebConfig:
             users=file.basic_auth_users,
             headers={name: value for name, value in file.http_server_config.headers.items() if value},
             allowed=frozenset(server.client_allowed_sans if server is not None else ()),
+            limit=file.rate_limit,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from inferometer.web.config import Settings, WebConfig
+from inferometer.web.rate import Bucket
 from inferometer.web.users import Users
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -16,6 +18,7 @@ OPEN = frozenset({"/-/healthy", "/-/ready"})
 """What is answered without a password: a kubelet has none, and all that it learns is one sentence about the agent."""
 
 _NO_NAME = "The certificate is for none of the names in client_allowed_sans.\n"
+_OFTEN = "More requests than rate_limit allows; try again later.\n"
 _BUSY = "Too many passwords are being checked; try again in a moment.\n"
 
 
@@ -25,6 +28,7 @@ class Gate:
     def __init__(self, config: WebConfig) -> None:
         self._config = config
         self._users = Users()
+        self._bucket = Bucket()
 
     def install(self, app: web.Application) -> None:
         """Stand before everything that the app answers."""
@@ -35,6 +39,8 @@ class Gate:
     @web.middleware
     async def _pass(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         settings = self._config.current()
+        if not self._bucket.takes(settings.limit, asyncio.get_running_loop().time()):
+            return web.Response(text=_OFTEN, status=429, headers={"Retry-After": "1"})
         if settings.allowed and settings.allowed.isdisjoint(names(_peer(request))):
             return _closing(web.Response(text=_NO_NAME, status=403))
         if settings.users and request.path not in OPEN:

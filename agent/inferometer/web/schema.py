@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from inferometer.config.kinds import Choice, Scalar
+from inferometer.config.kinds import Choice, Duration, Number, Scalar
 from inferometer.config.node import Node
 from inferometer.config.places import FILE
 from inferometer.web.names import CIPHERS, CIPHERS_13, CURVES, VERSIONS
@@ -61,9 +61,17 @@ class HttpServer(Struct, frozen=True):
     headers: dict[str, Annotated[str, Line()]] = {}
 
 
+class RateLimit(Struct, frozen=True):
+    """How often it answers, whoever asks."""
+
+    interval: Annotated[float, Duration(), "Time in which one request more is answered"]
+    burst: Annotated[int, Number(low=1, whole=True), "So many are answered at once"]
+
+
 class WebFile(Struct, frozen=True):
     """The whole file; paths in it are made absolute."""
 
     tls_server_config: TlsServer | None = None
     http_server_config: HttpServer = HttpServer()
     basic_auth_users: dict[str, Annotated[str, Hashed()]] = {}
+    rate_limit: RateLimit | None = None
