@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 from inferometer.errors import ConfigError
+from inferometer.web.client import client
 from inferometer.web.config import WebConfig
 
+DOCS = Path(__file__).parents[1] / "docs" / "security.md"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "web-config.yml"
 HASH = "$2b$10$3Nk2TDJM7DWbFZ7QeWcYqOhHIYKzUhGEk8nVtFbQfSDjPmmrC4W6G"
 PAIR = "cert_file: server.crt, key_file: server.key"
@@ -206,6 +209,17 @@ def test_a_key_with_a_password_is_refused(folder):
 def test_paths_are_relative_to_the_file(folder, monkeypatch):
     monkeypatch.chdir("/")
     assert said(folder, f"tls_server_config: {{{PAIR}}}") == ""
+
+
+def test_the_page_shows_a_good_file(folder):
+    """As it stands in docs/security.md."""
+    (text,) = re.findall(r"```yaml\n(tls_server_config:.*?)```", DOCS.read_text(), re.DOTALL)
+    (folder / "clients.crt").write_bytes((folder / "authority.crt").read_bytes())
+    assert said(folder, text) == ""
+
+
+def test_the_example_of_a_client_is_good():
+    client(str(EXAMPLE.parent / "http-client.yml"))
 
 
 def test_the_example_is_good(folder):

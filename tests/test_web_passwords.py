@@ -141,6 +141,22 @@ def test_wrong_passwords_do_not_starve_the_scrape(monkeypatch):
     assert (users._waiting, users._by_client) == ({}, {})
 
 
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("unix", "unix"),
+    ],
+)
+def test_whose_an_address_is(address, whose):
+    """Whoever has one address of IPv6 has 2^64 of them."""
+    assert users_module.neighbourhood(address) == whose
+
+
 def test_many_floods_have_a_limit_together(monkeypatch):
     known, users = {"bob": hashed("right")}, Users()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import ipaddress
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ class Users:
         if mark in self._right:
             self._right.move_to_end(mark)
             return "ok"
-        matches = await self._matches(mark, password, hashed, client)
+        matches = await self._matches(mark, password, hashed, neighbourhood(client))
         if matches is None:
             return "busy"
         if not matches or known is None:
@@ -89,6 +90,17 @@ class Users:
         self._by_client[client] -= 1
         if not self._by_client[client]:
             del self._by_client[client]
+
+
+def neighbourhood(address: str) -> str:
+    """Whom an address belongs to: in IPv6 everybody has 2^64 of them."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(known, ipaddress.IPv4Address):
+        return address
+    return str(known.ipv4_mapped or ipaddress.ip_network((known, 64), strict=False))
 
 
 def _given(authorization: str) -> tuple[str, bytes] | None:
