@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import random
 import re
@@ -20,6 +21,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import inferometer
+from inferometer.cli import main
 from prometheus_client.parser import text_string_to_metric_families
 
 PATIENCE_SECONDS = 30.0  # for conditions that take well under a second; a busy machine is no failure
@@ -37,6 +39,18 @@ def inferometer_says(*arguments, **more):
     command = [sys.executable, "-m", "inferometer", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def inferometer_here(capsys, *arguments):
+    """Run a command to its end in this process, which takes no second to start: exit code, stdout, stderr."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        code = main([str(argument) for argument in arguments])
+    finally:
+        root.handlers[:], root.level = handlers, level
+    said = capsys.readouterr()
+    return code, said.out, said.err
 
 
 def eventually(condition, what="", seconds=PATIENCE_SECONDS):
@@ -155,9 +169,10 @@ class Process(Scoped):
 
 
 class Agent(Process):
-    """``inferometer run`` on a free port, or another command that serves the same pages."""
+    """``inferometer run`` on a free port, or another command that serves the same pages; it may be reloaded by HTTP."""
 
     def __init__(self, log, *arguments, command="run", listen="127.0.0.1:0", **environ):
+        environ = {"INFEROMETER_WEB_ENABLE_LIFECYCLE": "true"} | environ
         super().__init__(log, "inferometer", command, *arguments, "--web.listen-address", listen, **environ)
         self._url = ""
 

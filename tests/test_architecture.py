@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "sources": {"model", "errors", "log"},
     "exposition": {"model"},
     "config": {"errors", "model", "composed", "economics.prices", "economics.budget"},
+    "web": {"config", "errors"},
     "sim": set(),
     "cli": {"", "app", "config", "sim", "errors", "log"},
     "app": EVERY_PART,

@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from gated import PAIR, hashed, written
 from live import Agent, Engines, eventually, fetch, free_port
 
 BROWSER = os.environ.get("INFEROMETER_BROWSER", "")
@@ -348,3 +349,17 @@ def test_names_are_text_and_a_large_fleet_fits(visit, served):
     assert one.page.title() == "Inferometer"
     assert one.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert one.page.evaluate(STICKING_OUT) == []
+
+
+def test_it_lives_behind_tls_and_a_password(visit, engines, folder):
+    """Files, history and the stream of events are all asked for with the password that the browser was given once."""
+    text = f"tls_server_config: {{{PAIR}}}\nbasic_auth_users: {{bob: '{hashed('right', 10)}'}}\n"
+    flags = (*(f"--engine.url={url}" for url in engines.urls), *FLAGS, "--web.config.file", written(folder, text))
+    with Agent(folder / "log", *flags) as agent:
+        address = agent.url.replace("127.0.0.1", "localhost") + "/"
+        login = {"username": "bob", "password": "right"}
+        one = visit(address, ignore_https_errors=True, http_credentials=login)
+        before = one.drawn()
+        one.until(lambda: one.drawn() > before, "another point of the line")
+        assert all(url.startswith(address) for url in one.asked)
+        assert [line for line in one.said if "401" not in line] == []

@@ -107,6 +107,7 @@ resets_total                        source
 spans_total                         outcome
 ledgers_set_aside
 config_last_reload_successful
+web_config_last_reload_successful
 series_dropped_total limit
 event_loop_lag_seconds
 build_info                          version

@@ -44,7 +44,7 @@ def test_an_event_comes_at_once_and_at_each_publish():
         state = State()
         async with serving(state) as client, client.get("/api/v1/events") as response:
             assert response.headers["Content-Type"] == "text/event-stream"
-            assert response.headers["Content-Security-Policy"].startswith("default-src 'self'")
+            assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
             assert (await told(response))["wall"] == ONE.wall
             for wall in (1.8e9 + 5, 1.8e9 + 10):
                 publish(state, wall)

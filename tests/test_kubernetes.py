@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from inferometer.sources import kubernetes
 from inferometer.sources.kubernetes import REASONS, Cluster, PodWatch, Query
 from inferometer.sources.podobjects import PodObject, serving
 from live import environment
+from yarl import URL
 
 NODE = Query(node="n1")
 
@@ -253,6 +255,22 @@ OURS = {"inferometer.dev/scrape": "true"}
 def test_where_a_page_is(annotations, gpus, url):
     found, faults = said(annotations, gpus=gpus)
     assert (found.url if found else None, faults) == (url, ())
+
+
+PATHS = (
+    "//169.254.169.254/x", "http://evil.example/x", "@evil.example/x", ":80@evil.example", "\\\\evil.example", "?x",
+    "/../../x", "%2f%2fevil.example", " ", "x\r\nHost: evil.example",
+)  # fmt: skip
+PORTS = ("", "80@evil.example", "8000/..", "-1", "99999", "169.254.169.254:80")
+
+
+def test_an_annotation_cannot_name_another_host():
+    """Who may annotate a pod may choose a port and a path of that pod, and nothing else."""
+    for path, port in itertools.product(PATHS, PORTS):
+        found, _ = said({**OURS, "inferometer.dev/path": path, "inferometer.dev/port": port})
+        url = URL(found.url)
+        assert (url.scheme, url.host, url.port, url.user) == ("http", "127.0.0.1", 9000, None)
+        assert "\r" not in found.url
 
 
 @pytest.mark.parametrize(

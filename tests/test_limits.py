@@ -23,7 +23,7 @@ from inferometer.interval import Room
 from inferometer.ledger import Ledger
 from inferometer.model import Export, Gpu, GpuReading, Page, Pods, Request, ServingPod, by_workload
 from inferometer.sources.page import PageParser
-from readings import Follower, page, watch
+from readings import Follower, page, scraped, watch
 
 VLLM = adapters.builtin()["vllm"]
 T = 1000.0
@@ -162,7 +162,9 @@ class Life:
     def read(self, *counts) -> None:
         self.at += 5
         parsed = PageParser(None).parse(vllm(*counts).encode())
-        intervals = self.follower.at(self.at, self.translate(Page("e", self.at, series=parsed.series)))
+        intervals = self.follower.at(
+            self.at, self.translate(Page("e", self.at, layout=parsed.layout, values=parsed.values))
+        )
         entries = [settle(interval, Policy("w")) for interval in intervals]
         asyncio.run(self.ledger.post(entries, self.follower.committed))
 
@@ -267,7 +269,7 @@ def test_long_label_sets_do_not_fill_the_ledger():
     for name in ("prompt_tokens_total", "generation_tokens_total"):
         lines += [f'vllm:{name}{{model_name="m",novel="{"x" * 50_000}{n}"}} 5' for n in (1, 2)]
     text = "\n".join([*lines, ""])
-    signal = Translator("e", [VLLM])(Page("e", T, series=PageParser(None).parse(text.encode()).series))
+    signal = Translator("e", [VLLM])(scraped("e", T, PageParser(None).parse(text.encode()).series))
     assert sum(signal.counters.values()) == 20
     assert len(signal.counters) == 4
     assert max(len(key.series) for key in signal.counters) < 100

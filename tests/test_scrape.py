@@ -324,7 +324,7 @@ async def longest_gap():
 
 
 def test_redirects_are_followed_but_the_token_stays_at_home(tmp_path):
-    """The same origin gets the token again, another one does not."""
+    """The same origin gets the token again, another port of the host does not."""
     (tmp_path / "token").write_text("secret\n")
     heads = {}
 
@@ -371,6 +371,42 @@ def test_a_detour_does_not_bring_the_token_back(tmp_path):
 
     assert asyncio.run(run()).error == ""
     assert ["secret" in head for head in heads] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "http://169.254.169.254/latest/meta-data/",  # where clouds keep the keys of a machine
+        "http://[fd00:ec2::254]/",
+        "http://metadata.google.internal/",
+        "//localhost/metrics",
+        "http://127.0.0.2/metrics",
+        "http://127.0.0.1.evil.example/metrics",
+        "http://user:word@10.0.0.1/metrics",
+    ],
+)
+def test_a_redirect_stays_on_its_host(where):
+    """An engine cannot make the agent ask others; nobody is connected to, nor looked up."""
+
+    async def run():
+        async with serving(says(answer(b"", "302 Found", f"Location: {where}"))) as origin:
+            return await read(origin)
+
+    connected = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = Resolver.resolve
+
+        async def resolve(self, host, port=0, family=0):
+            connected.append(host)
+            return await real(self, host, port, family)
+
+        patch.setattr(Resolver, "resolve", resolve)
+        page = asyncio.run(run())
+    assert (page.error, page.detail) == (
+        "redirect",
+        "a redirect leads to another host; if that is the one, give its address",
+    )
+    assert connected == []
 
 
 def test_the_token_follows_its_file(tmp_path):

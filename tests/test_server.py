@@ -48,6 +48,7 @@ class State:
     readiness: tuple[bool, str] = (True, "")
     fault: str = ""
     releases: list[float] = field(default_factory=list)
+    lifecycle: bool = True
     outcome: tuple[bool, str] = (True, "reloaded")
     reloads: list[str] = field(default_factory=list)
     feed: Feed = field(default_factory=Feed)
@@ -261,7 +262,7 @@ def test_an_unknown_path_is_told_what_exists():
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/reload", "/nowhere"])
 def test_every_answer_carries_the_security_headers(path):
     headers = ask(State(), path)[1]
-    assert headers["Content-Security-Policy"].startswith("default-src 'self';")
+    assert headers["Content-Security-Policy"].startswith("default-src 'none';")
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 

@@ -14,8 +14,15 @@ def setup(level: str = "info", fmt: str = "logfmt") -> None:
     """Send the log to stderr. ``level``: debug, info, warning, error; ``fmt``: logfmt or json."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if fmt == "json" else _Logfmt())
+    handler.addFilter(_is_ours)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp").setLevel(logging.ERROR)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not what is malformed in a client's request: its bytes may be a password, and anybody could fill the log."""
+    fault = record.exc_info[1] if record.exc_info else None
+    return not (record.name == "aiohttp.server" and type(fault).__module__ == "aiohttp.http_exceptions")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

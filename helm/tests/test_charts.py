@@ -260,6 +260,71 @@ def test_kustomize_injects_into_a_chart_of_others(tmp_path):
     assert all(o in after for o in unchanged)
 
 
+# -- behind a web configuration file
+
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+
+
+def container(objects, kind="DaemonSet"):
+    (only,) = one(objects, kind)["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+def test_without_a_web_configuration_all_is_plain(render):
+    objects, notes = render({"podMonitor": {"enabled": True}})
+    (endpoint,) = one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert not {"scheme", "tlsConfig", "basicAuth"} & endpoint.keys()
+    assert [container(objects)[probe]["httpGet"].get("scheme") for probe in PROBES] == [None] * 3
+    assert "web" not in json.dumps(container(objects)["args"])
+    assert "http://localhost:10110/" in notes
+
+
+def test_a_web_configuration_reaches_agent_probes_and_monitor(render):
+    """Passwords are not asked of probes; a certificate of the agent's is not verified by them."""
+    login = {"username": {"name": "l", "key": "u"}, "password": {"name": "l", "key": "p"}}
+    monitor = {"enabled": True, "sidecars": True, "tlsConfig": {"insecureSkipVerify": True}, "basicAuth": login}
+    objects, notes = render({"webConfig": {"existingSecret": "web", "tls": True}, "podMonitor": monitor})
+    agent, spec = container(objects), one(objects, "DaemonSet")["spec"]["template"]["spec"]
+    assert "--web.config.file=/etc/inferometer-web/web-config.yml" in agent["args"]
+    mount = {"name": "web-config", "mountPath": "/etc/inferometer-web", "readOnly": True}
+    assert mount in agent["volumeMounts"]
+    volume = {"name": "web-config", "secret": {"secretName": "web", "defaultMode": 0o440}}
+    assert volume in spec["volumes"]
+    assert [agent[probe]["httpGet"]["scheme"] for probe in PROBES] == ["HTTPS"] * 3
+    (endpoint,) = one(objects, "PodMonitor", "demo-inferometer")["spec"]["podMetricsEndpoints"]
+    assert (endpoint["scheme"], endpoint["basicAuth"]) == ("https", login)
+    assert endpoint["tlsConfig"] == {"insecureSkipVerify": True}
+    (endpoint,) = one(objects, "PodMonitor", "sidecars")["spec"]["podMetricsEndpoints"]
+    assert not {"scheme", "tlsConfig", "basicAuth"} & endpoint.keys(), "sidecars have no web configuration"
+    assert "https://localhost:10110/" in notes
+    assert container_of_test(objects)["command"][-2:] == ["https://demo-inferometer:10110/-/healthy", "ok"]
+
+
+def container_of_test(objects):
+    (only,) = one(objects, "Pod")["spec"]["containers"]
+    return only
+
+
+def test_passwords_alone_need_no_tls(render):
+    objects, _ = render({"webConfig": {"existingSecret": "web"}, "serviceMonitor": {"enabled": True, "basicAuth": {}}})
+    (endpoint,) = one(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert "scheme" not in endpoint
+    assert container(objects)["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
+
+
+def test_probes_without_a_certificate_look_at_the_port(render):
+    objects, _ = render({"webConfig": {"existingSecret": "web", "tls": True, "clientCertificates": True}})
+    assert [container(objects)[probe]["tcpSocket"] for probe in PROBES] == [{"port": "http"}] * 3
+    assert not any("httpGet" in container(objects)[probe] for probe in PROBES)
+    assert container_of_test(objects)["command"][-2:] == ["demo-inferometer", "10110"]
+
+
+@pytest.mark.parametrize("values", [{}, {"webConfig": {"existingSecret": "web"}}])
+def test_the_program_of_helm_test_is_python(render, values):
+    objects, _ = render(values)
+    compile(container_of_test(objects)["command"][2], "helm test", "exec")
+
+
 # -- wrong values
 
 WRONG = [
@@ -286,6 +351,13 @@ WRONG = [
     ({"injector": {"sidecar": {"port": 0}}}, "port"),
     ({"injector": {"sidecar": {"slo": {"ttft": "500"}}}}, "ttft"),
     ({"injector": {"sidecar": {"gpus": {"sorce": "dcgm"}}}}, "sorce"),
+    ({"webConfig": {"existingSecret": "Not_A_Name"}}, "existingSecret"),
+    ({"webConfig": {"tls": True}}, "webConfig.tls needs webConfig.existingSecret"),
+    (
+        {"webConfig": {"existingSecret": "x", "clientCertificates": True}},
+        "webConfig.clientCertificates needs webConfig.tls",
+    ),
+    ({"podMonitor": {"basicAuth": {"user": {}}}}, "user"),
     ({"terminationGracePeriodSeconds": -1}, "terminationGracePeriodSeconds"),
     ({"mode": "deployment", "gpus": {"podResources": True}}, "gpus.podResources is for mode daemonset"),
     ({"ledger": {"type": "claim"}}, "ledger.type claim is for mode deployment"),

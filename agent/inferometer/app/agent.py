@@ -15,6 +15,7 @@ from inferometer.app.feeds import Feeds
 from inferometer.app.inventory import Inventory
 from inferometer.app.lag import LoopLag
 from inferometer.app.names import Names
+from inferometer.app.pages import serve, web_config
 from inferometer.app.plan import Plan, plan, room
 from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
@@ -23,7 +24,6 @@ from inferometer.app.spans import Spans
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
 from inferometer.exposition.feed import Feed
-from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
 from inferometer.model import Account, Batch, Entry, Export, Interval, Signal, Snapshot, SourceView
@@ -54,6 +54,7 @@ class Agent:
         self._config = load()
         self._clock = Clock() if clock is None else clock
         _check_cluster(self._config, environ)
+        self._web = web_config(self._config)
         self._plan: Plan = plan(self._config, (), environ)
         self._reload_ok = True
         self._published_at = self._clock.at()
@@ -81,7 +82,7 @@ class Agent:
             stack.callback(self._ledger.close)
             self._readers.session = self._feeds.session = await stack.enter_async_context(open_session())
             stack.push_async_callback(self._feeds.close)
-            address = await self._serve(stack)
+            address = await serve(self, self._config.web.listen_address, self._web, stack)
             self._log_start(address)
             await self._first_look_at_gpus()
             await self._feeds.follow(self._config)
@@ -112,6 +113,11 @@ class Agent:
     def interval_seconds(self) -> float:
         """How often a snapshot is due."""
         return self._config.interval
+
+    @property
+    def lifecycle(self) -> bool:
+        """Whether it may be reloaded, and the GPU driver released, over HTTP."""
+        return self._config.web.enable_lifecycle
 
     def healthy(self) -> str:
         """Why only a restart helps; '' while all is well."""
@@ -217,17 +223,6 @@ class Agent:
         self._meter.watch(new.watches, new.config.interval, new.assumed, room(new.config))
         self._publisher.follow(new)
 
-    async def _serve(self, stack: contextlib.AsyncExitStack) -> str:
-        try:
-            listener = await listen(make_app(self), self._config.web.listen_address)
-        except OSError as error:
-            raise InferometerError(error.strerror or str(error)) from error
-        stack.push_async_callback(listener.close)
-        host = listener.host
-        everywhere = host in {"0.0.0.0", "::", ""}  # noqa: S104  a comparison
-        shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{listener.port}"
-
     def _sources(self) -> tuple[SourceView, ...]:
         """What is read, and the ledger that it goes to: a disk that refuses shows beside a server that does."""
         views = (*self._readers.stats.views(), *self._feeds.views())
@@ -237,7 +232,7 @@ class Agent:
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        values: dict[Account, float] = self._spans.values() if self._config.otlp is not None else {}
+        values = (self._spans.values() if self._config.otlp is not None else {}) | self._about_web()
         if self._config.storage.path is not None:
             values["inferometer_ledgers_set_aside", ()] = float(self._ledger.kept_aside)
         for limit, count in (self._meter.dropped | self._inventory.dropped).items():
@@ -246,6 +241,12 @@ class Agent:
             ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
             ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
         }
+
+    def _about_web(self) -> dict[Account, float]:
+        if self._web is None:
+            return {}
+        self._web.current()  # also where nobody asks for anything
+        return {("inferometer_web_config_last_reload_successful", ()): float(self._web.is_good)}
 
     def _log_start(self, address: str) -> None:
         where = self._config.storage.path or "memory only: totals end with this process; add --storage.path DIR"
@@ -266,6 +267,7 @@ def _check_fixed(running: Config, wanted: Config) -> None:
         "currency": (running.currency, wanted.currency),
         "storage.path": (running.storage.path, wanted.storage.path),
         "web.listen_address": (running.web.listen_address, wanted.web.listen_address),
+        "web.config_file": (running.web.config_file, wanted.web.config_file),
         "otlp": (_otlp(running), _otlp(wanted)),
         "gpu.sources": (", ".join(running.gpu.sources), ", ".join(wanted.gpu.sources)),
     }

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from inferometer.app.screen import COLUMNS, View, fit, lines
 from inferometer.app.watch import Watch, address, read
+from inferometer.web.client import client
 
 KEYS = " q quit   ← → sort by   r turn round   w window "
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -21,15 +22,18 @@ _LOOK_SECONDS = 0.25
 _COLOURS = re.compile(r"\x1b\[\d*m")
 
 
-def top(where: str) -> int:
-    """Show the agent at ``where`` until q; where the output is no terminal, once. Raises InferometerError."""
-    base = address(where)
-    first = read(base)
+def top(where: str, http_config: str | None = None) -> int:
+    """Show the agent at ``where`` until q; where the output is no terminal, once. Raises InferometerError.
+
+    ``http_config``: the file that says what to show to the agent and whom to trust.
+    """
+    base, who = address(where), client(http_config)
+    first = read(base, who)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         shown = "\n".join(_COLOURS.sub("", line) for line in lines(first, View(), base))
         sys.stdout.write(f"{shown}\n")
         return 0
-    with Watch(base, first) as watch, _screen():
+    with Watch(base, first, who) as watch, _screen():
         _loop(watch)
     return 0
 

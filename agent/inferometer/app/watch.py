@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
-import urllib.error
-import urllib.request
 from typing import Any, Self, TypedDict, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
 from inferometer.errors import InferometerError
+from inferometer.web.client import Answer, Client
 
 Board = dict[str, Any]
 
@@ -61,7 +61,6 @@ class _Board(TypedDict):
 
 DEFAULT_URL = "http://localhost:10110"
 _PATIENCE_SECONDS = 5.0
-_LARGEST_BYTES = 32 << 20
 
 
 def address(text: str) -> str:
@@ -74,17 +73,19 @@ def address(text: str) -> str:
         usable = False
     if not usable:
         raise InferometerError(f"{text!r} is no address of an agent; write it like {DEFAULT_URL}")
+    if "@" in parts.netloc:
+        raise InferometerError("the address carries a name or password; take it out and give --http.config.file FILE")
     path = parts.path.removesuffix("/").removesuffix("/metrics")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def read(base: str) -> Board:
+def read(base: str, client: Client) -> Board:
     """The board of the agent at ``base``. Raises InferometerError that says what to do."""
     try:
-        with urllib.request.urlopen(f"{base}/api/v1/board", timeout=_PATIENCE_SECONDS) as response:  # noqa: S310  address() has let only http and https through
-            made = msgspec.json.decode(response.read(_LARGEST_BYTES))
-    except urllib.error.HTTPError as error:
-        raise InferometerError(_refused(base, error)) from error
+        answer = client.get(f"{base}/api/v1/board", _PATIENCE_SECONDS)
+        if answer.status != 200:
+            raise InferometerError(_refused(base, answer))
+        made = msgspec.json.decode(answer.body)
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise InferometerError(f"{base} does not answer as an agent ({_why(error)}); {_ADVICE}") from error
     return understood(made, base)
@@ -101,23 +102,28 @@ def understood(made: object, base: str) -> Board:
 _ADVICE = "start one with `inferometer run` or `inferometer demo`, or give its address: inferometer top URL"
 
 
-def _refused(base: str, error: urllib.error.HTTPError) -> str:
-    if error.code == 503:
+def _refused(base: str, answer: Answer) -> str:
+    if answer.status == 503:
         return f"{base} has no numbers yet: its first readings are still under way; try again in a moment"
-    return f"{base} answers {error.code} {error.reason}, so it is no agent of this version; {_ADVICE}"
+    if answer.status in {401, 403}:
+        return f"{base} answers {answer.status}: it wants to know who asks; give --http.config.file FILE"
+    return f"{base} answers {answer.status} {answer.reason}, so it is no agent of this version; {_ADVICE}"
 
 
 def _why(error: Exception) -> str:
-    reason = getattr(error, "reason", error)
-    if isinstance(reason, OSError) and reason.strerror:
-        return reason.strerror.lower()
-    return str(reason) or type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        known = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason or ""
+        return f"TLS: {known.replace('_', ' ').lower()}; --http.config.file FILE says whom to trust and what to show"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
 
 
 class Watch:
     """Reads the board again and again in a daemon thread. ``board``: the newest; ``fault``: '' while it answers."""
 
-    def __init__(self, base: str, board: Board, every_seconds: float = 1.0) -> None:
+    def __init__(self, base: str, board: Board, client: Client, every_seconds: float = 1.0) -> None:
+        self._client = client
         self.base, self.board, self.fault = base, board, ""
         self._every_seconds = every_seconds
         self._ended = threading.Event()
@@ -135,6 +141,6 @@ class Watch:
     def _follow(self) -> None:
         while not self._ended.wait(self._every_seconds):
             try:
-                self.board, self.fault = read(self.base), ""
+                self.board, self.fault = read(self.base, self._client), ""
             except InferometerError as error:
                 self.fault = str(error)

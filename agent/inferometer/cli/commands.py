@@ -110,10 +110,12 @@ def _stopped() -> asyncio.Event:
 
 def _check(options: argparse.Namespace) -> int:
     from inferometer.app.engines import candidates  # noqa: PLC0415  likewise
+    from inferometer.app.pages import web_config  # noqa: PLC0415  likewise
 
-    settings = config.load(options.file, {}, os.environ)
+    settings, references = config.load_to_show(options.file, os.environ)
+    web_config(settings)  # raises where the web configuration file is wrong
     candidates(settings)  # raises where an adapter is wrong
-    print(config.dump(settings), end="")
+    print(config.dump(settings, references), end="")
     return 0
 
 
@@ -171,7 +173,7 @@ def _rules(options: argparse.Namespace) -> int:
 def _top(options: argparse.Namespace) -> int:
     from inferometer.app.top import top  # noqa: PLC0415  likewise
 
-    return top(options.url)
+    return top(options.url, options.http_config_file)
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -279,7 +281,14 @@ def _add_live(commands: Commands) -> None:
     teach(explain, "inferometer explain http://localhost:8000/metrics --slo.ttft 500ms --slo.tpot 50ms")
     top = add(commands, "top", _top, "a running agent's numbers in the terminal: q quits, arrows sort, w window")
     top.add_argument("url", nargs="?", default="localhost:10110", metavar="URL", help="default: localhost:10110")
-    teach(top, "inferometer top http://localhost:10110")
+    top.add_argument(
+        "--http.config.file", dest="http_config_file", metavar="FILE", help="password, token or certificate to show"
+    )
+    teach(
+        top,
+        "inferometer top http://localhost:10110",
+        "inferometer top https://gpu-7:10110 --http.config.file client.yml",
+    )
     calibrate = add(commands, "calibrate", _calibrate, "measure how fast a server computes prompts and answers")
     calibrate.add_argument("url", metavar="URL", help="the server, or its metrics page")
     calibrate.add_argument("--api", default="", metavar="URL", help="the server's API (default: beside the page)")

@@ -40,10 +40,12 @@ def add(
     if flags:
         parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="YAML, see docs/configuration.md")
         for flag in FLAGS:
-            action = "append" if flag.repeatable else "store"
-            parser.add_argument(
-                f"--{flag.name}", dest=_attribute(flag.name), metavar=flag.metavar, help=flag.help, action=action
-            )
+            name, dest = f"--{flag.name}", _attribute(flag.name)
+            if flag.switch:
+                parser.add_argument(name, dest=dest, help=flag.help, action="store_const", const="true")
+            else:
+                action = "append" if flag.repeatable else "store"
+                parser.add_argument(name, dest=dest, metavar=flag.metavar, help=flag.help, action=action)
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from inferometer.config import costs, durations, slos
 from inferometer.config.dump import dump
 from inferometer.config.flags import FLAGS, Flag
-from inferometer.config.load import load
+from inferometer.config.load import load, load_to_show
 from inferometer.config.schema import Budget, Config, Engine, Feed, Otlp, Price, Slo, Tls, Training, Workload
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "dump",
     "durations",
     "load",
+    "load_to_show",
     "slos",
 ]

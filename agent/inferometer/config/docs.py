@@ -170,7 +170,7 @@ def _flags() -> str:
     for flag in FLAGS:
         again = "; may be repeated" if flag.repeatable else ""
         metavar = flag.metavar.replace("|", "\\|")
-        lines.append(f"| `--{flag.name} {metavar}` | `{flag.variable}` | {flag.help}{again} |")
+        lines.append(f"| `{f'--{flag.name} {metavar}'.strip()}` | `{flag.variable}` | {flag.help}{again} |")
     return "\n".join(lines) + "\n"
 
 

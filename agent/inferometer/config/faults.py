@@ -19,10 +19,15 @@ class Faults:
         """``name``: the file, or what stands for it where there is none."""
         self._origins: dict[Path, Origin] = {(): Origin(name)}
         self._found: list[tuple[Origin, Path, str]] = []
+        self.references: dict[Path, str] = {}
 
     def place(self, path: Path, origin: Origin) -> None:
         """Remember where ``path`` was written."""
         self._origins[path] = origin
+
+    def refer(self, path: Path, written: str) -> None:
+        """Remember a value as it was written, before variables were filled in."""
+        self.references[path] = written
 
     def add(self, path: Path, text: str) -> None:
         """Note a fault at ``path``; a path that nobody wrote is reported where its nearest parent was."""

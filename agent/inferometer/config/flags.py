@@ -14,13 +14,14 @@ _Tree = dict[str, Node]
 
 
 class Flag(Struct, frozen=True):
-    """One flag; ``keys`` leads to the value that it sets."""
+    """One flag; ``keys`` leads to the value that it sets. A ``switch`` stands alone, and its variable says true."""
 
     name: str
     metavar: str
     help: str
     keys: tuple[str, ...] = ()
     repeatable: bool = False
+    switch: bool = False
 
     @property
     def variable(self) -> str:
@@ -43,6 +44,14 @@ GENERAL = (
     Flag("interval", "DURATION", "how often sources are read (default: 5s)", ("interval",)),
     Flag(
         "web.listen-address", "ADDRESS", "address of page, metrics and API (default: :10110)", ("web", "listen_address")
+    ),
+    Flag("web.config.file", "FILE", "TLS, client certificates and passwords of these pages", ("web", "config_file")),
+    Flag(
+        "web.enable-lifecycle",
+        "",
+        "take POST /-/reload and POST /-/release (default: SIGHUP alone reloads)",
+        ("web", "enable_lifecycle"),
+        switch=True,
     ),
     Flag(
         "storage.path", "DIR", "directory of the ledger (default: none, totals are kept in memory)", ("storage", "path")

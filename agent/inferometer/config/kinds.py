@@ -188,7 +188,8 @@ class Duration(Scalar, frozen=True):
 
     def _read(self, text: str, node: Node) -> Any:
         if re.fullmatch(r"\d+(\.\d+)?", text):
-            raise ValueError(f"is {node.shown}; needs a unit, e.g. {text}ms or {text}s")
+            shown = node.written or text
+            raise ValueError(f"is {node.shown}; needs a unit, e.g. {shown}ms or {shown}s")
         value = durations.seconds(text)
         if value is None or value <= 0 or value < self.low or not math.isfinite(value):
             raise ValueError(self.refusal(node))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path as File
 
 from msgspec.structs import replace
 
 from inferometer.config import flags as overlays
 from inferometer.config import reader, rules, slos, tables
 from inferometer.config.faults import Faults
+from inferometer.config.node import Path
 from inferometer.config.schema import Config, Engine, Price
 from inferometer.errors import ConfigError
 
@@ -21,6 +22,16 @@ def load(path: str | None, flags: Mapping[str, overlays.Given], environ: Mapping
     ``flags``: values by dotted name, without dashes (``{"slo.ttft": "500ms"}``).
     Raises ConfigError with every fault as one sentence. Reads that one file; what ``*_file`` keys name stays unread.
     """
+    return _loaded(path, flags, environ)[0]
+
+
+def load_to_show(path: str, environ: Mapping[str, str]) -> tuple[Config, Mapping[Path, str]]:
+    """Likewise of a file alone, and by path the values that hold ``$(NAME)``, as they are written."""
+    config, faults = _loaded(path, {}, environ)
+    return config, faults.references
+
+
+def _loaded(path: str | None, flags: Mapping[str, overlays.Given], environ: Mapping[str, str]) -> tuple[Config, Faults]:
     file = path or environ.get("INFEROMETER_CONFIG_FILE") or None
     faults = Faults(file or "flags")
     root = reader.read(file, environ, faults) if file else None
@@ -31,10 +42,10 @@ def load(path: str | None, flags: Mapping[str, overlays.Given], environ: Mapping
         rules.check(config, faults)
     if config is None or faults.sentences():
         raise ConfigError(faults.sentences())
-    return _resolved(config, faults, Path(file or "flags").absolute().parent)
+    return _resolved(config, faults, File(file or "flags").absolute().parent), faults
 
 
-def _resolved(config: Config, faults: Faults, folder: Path) -> Config:
+def _resolved(config: Config, faults: Faults, folder: File) -> Config:
     """Fill in the defaults that depend on other keys; adapters stand relative to the file's ``folder``."""
     scrape = config.scrape
     if not faults.written(("scrape", "timeout")):
@@ -53,12 +64,12 @@ def _resolved(config: Config, faults: Faults, folder: Path) -> Config:
     return replace(config, workloads=workloads, scrape=scrape, prices=prices)
 
 
-def _with_catalog(price: Price, folder: Path) -> Price:
+def _with_catalog(price: Price, folder: File) -> Price:
     feed = price.feed
     if feed is None or feed.csv is None:
         return price
     return replace(price, feed=replace(feed, csv=str(folder / feed.csv)))
 
 
-def _with_adapter(engine: Engine, folder: Path) -> Engine:
+def _with_adapter(engine: Engine, folder: File) -> Engine:
     return engine if engine.adapter is None else replace(engine, adapter=str(folder / engine.adapter))

@@ -21,12 +21,14 @@ class Node(Struct, frozen=True):
     """One written value.
 
     ``form`` says how a scalar may be read: ``number``, ``switch`` and ``null`` as YAML sees them, ``text`` (quoted) is
-    only text, ``open`` (plain words, flags, variables) may be anything, ``unset`` is reported already.
+    only text, ``open`` (plain words, flags, variables) may be anything, ``unset`` is reported already. ``written`` is
+    the value before variables were filled in, '' where there are none: what they hold may be secret.
     """
 
     value: str | Sequence[Node] | Mapping[str, Node]
     origin: Origin
     form: str = "open"
+    written: str = ""
 
     @property
     def shown(self) -> str:
@@ -35,5 +37,6 @@ class Node(Struct, frozen=True):
             return "a mapping"
         if not isinstance(self.value, str):
             return "a list"
-        text = self.value if len(self.value) <= 60 else self.value[:57] + "..."
+        text = self.written or self.value
+        text = text if len(text) <= 60 else text[:57] + "..."
         return text if self.form in {"number", "switch"} else f"'{text}'"

@@ -48,7 +48,8 @@ class Url(Scalar, frozen=True):
         if "@" in text.rpartition("://")[2].partition("/")[0]:
             raise ValueError("carries a user or password; take it out (engines have bearer_token_file)")
         if re.fullmatch(r"[\w.-]+(:\d+)?(/.*)?", text) and not text.isdecimal():
-            raise ValueError(f"is '{text}' without a scheme; write http://{text}")
+            shown = node.written or text
+            raise ValueError(f"is '{shown}' without a scheme; write http://{shown}")
         try:
             url = urlsplit(text)
             usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0 and not re.search(r"\s", text)

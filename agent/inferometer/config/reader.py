@@ -17,8 +17,11 @@ _STANDARD = "tag:yaml.org,2002:"
 _FORMS = {"int": "number", "float": "number", "bool": "switch", "null": "null"}
 
 
-def read(file: str, environ: Mapping[str, str], faults: Faults) -> Node | None:
-    """The tree of a file, ``$(NAME)`` filled in; an empty file is an empty mapping, one that cannot be read None."""
+def read(file: str, environ: Mapping[str, str] | None, faults: Faults) -> Node | None:
+    """The tree of a file, ``$(NAME)`` filled in unless ``environ`` is None; an empty file is an empty mapping.
+
+    None where it cannot be read.
+    """
     try:
         text = File(file).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -52,7 +55,7 @@ def _problem(error: yaml.YAMLError, text: str) -> tuple[int, str]:
 class _Reader:
     """Turns the nodes of one file into ours."""
 
-    def __init__(self, file: str, environ: Mapping[str, str], faults: Faults) -> None:
+    def __init__(self, file: str, environ: Mapping[str, str] | None, faults: Faults) -> None:
         self._file = file
         self._environ = environ
         self._faults = faults
@@ -79,18 +82,20 @@ class _Reader:
         return inside
 
     def _scalar(self, raw: yaml.ScalarNode, path: Path, origin: Origin) -> Node:
-        names = _REFERENCE.findall(raw.value)
-        if not names:
+        environ = self._environ
+        names = _REFERENCE.findall(raw.value) if environ is not None else []
+        if environ is None or not names:
             form = _FORMS.get(raw.tag.removeprefix(_STANDARD), "text" if raw.style else "open")
             return Node(raw.value, origin, form)
-        unset = [name for name in dict.fromkeys(names) if name not in self._environ]
+        unset = [name for name in dict.fromkeys(names) if name not in environ]
         for name in unset:
             problem = f"the environment variable {name} is not set; set it, or write the value here"
             self._faults.add(
                 path, problem if name.isidentifier() else f"has $({name}), which names no variable; remove it"
             )
-        text = _REFERENCE.sub(lambda match: self._environ.get(match[1], ""), raw.value)
-        return Node(text, origin, "unset" if unset else "open")
+        text = _REFERENCE.sub(lambda match: environ.get(match[1], ""), raw.value)
+        self._faults.refer(path, raw.value)
+        return Node(text, origin, "unset" if unset else "open", raw.value)
 
     def _list(self, raw: yaml.Node, path: Path) -> list[Node]:
         return [self.node(item, (*path, index)) for index, item in enumerate(raw.value)]

@@ -314,6 +314,10 @@ class Web(Struct, frozen=True):
     """The agent's own pages."""
 
     listen_address: Annotated[str, Address(), "Address of the live page, the metrics and the API"] = ":10110"
+    config_file: Annotated[
+        FilePath | None, "TLS, client certificates and passwords, in the format of Prometheus's exporters"
+    ] = None
+    enable_lifecycle: Annotated[bool, "Take `POST /-/reload` and `POST /-/release`; SIGHUP reloads always"] = False
 
 
 class Storage(Struct, frozen=True):

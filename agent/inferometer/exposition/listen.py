@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -21,8 +22,15 @@ class Listener(NamedTuple):
     close: Callable[[], Awaitable[None]]
 
 
-async def listen(app: web.Application, address: str, setting: str = _FLAG, *, auto_decompress: bool = True) -> Listener:
-    """Serve ``app`` on ``:10110`` (every interface), ``127.0.0.1:0`` (any free port) or ``[::1]:9``.
+async def listen(
+    app: web.Application,
+    address: str,
+    setting: str = _FLAG,
+    *,
+    auto_decompress: bool = True,
+    tls: ssl.SSLContext | None = None,
+) -> Listener:
+    """Serve ``app`` on ``:10110`` (every interface), ``127.0.0.1:0`` (any free port) or ``[::1]:9``, by ``tls`` if any.
 
     OSError whose text names the ``setting``: the address cannot be read, resolved or bound.
     """
@@ -30,7 +38,7 @@ async def listen(app: web.Application, address: str, setting: str = _FLAG, *, au
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, auto_decompress=auto_decompress)
     try:
         await runner.setup()
-        await web.SockSite(runner, bound).start()
+        await web.SockSite(runner, bound, ssl_context=tls).start()
     except BaseException:
         bound.close()
         await runner.cleanup()

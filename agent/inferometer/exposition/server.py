@@ -13,8 +13,10 @@ from inferometer.exposition.api import snapshot_json
 from inferometer.exposition.cache import Cache
 from inferometer.exposition.events import Events
 from inferometer.exposition.feed import Feed
+from inferometer.exposition.lifecycle import lifecycle
 from inferometer.exposition.listen import Listener, listen
 from inferometer.exposition.prometheus import OPENMETRICS_TYPE, TEXT_TYPE, Renderer
+from inferometer.exposition.protection import protect
 from inferometer.model import Snapshot
 
 __all__ = ["Listener", "ServerState", "listen", "make_app"]
@@ -29,11 +31,6 @@ _EXISTS = (
 _NO_SNAPSHOT = "There is no snapshot yet: the first readings are still under way. Try again in a moment.\n"
 _LEAST_PATIENCE_SECONDS = 30.0
 _LONGEST_RELEASE_SECONDS = 3600.0
-_SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -43,6 +40,10 @@ class ServerState(Protocol):
     @property
     def interval_seconds(self) -> float:
         """The configured interval."""
+
+    @property
+    def lifecycle(self) -> bool:
+        """Whether it may be reloaded, and the GPU driver released, over HTTP."""
 
     @property
     def feed(self) -> Feed:
@@ -69,8 +70,8 @@ class ServerState(Protocol):
 
 def make_app(state: ServerState) -> web.Application:
     """The routes, over one renderer and one cache."""
-    app = web.Application(middlewares=[_not_found])
-    app.on_response_prepare.append(_secure)
+    app = web.Application(middlewares=[lifecycle(lambda: state.lifecycle), _not_found])
+    app.on_response_prepare.append(protect)
     for path, name in _STATIC.items():
         app.router.add_get(path, _static(_PAGE / name))
     pages, live, probes = _Pages(state), _Live(state), _Probes(state)
@@ -206,7 +207,3 @@ async def _not_found(request: web.Request, handler: _Handler) -> web.StreamRespo
         return await handler(request)
     except web.HTTPNotFound:
         return web.Response(text=f"Nothing is here. There is: {_EXISTS}\n", status=404)
-
-
-async def _secure(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_SECURITY)

@@ -116,7 +116,7 @@ class Scraper:
             raise SourceError(reason, detail) from error
 
     async def _fetch(self) -> tuple[bytes, str]:
-        """The body as it was sent and its content encoding, after at most three redirects.
+        """The body as it was sent and its content encoding, after at most three redirects within the host.
 
         Token, client certificate and trusted CA are for the configured scheme, host and port alone, and do not come
         back after a detour.
@@ -128,6 +128,7 @@ class Scraper:
             if answer.status == 200:
                 return answer.body, answer.headers.get(b"content-encoding", "").strip().lower()
             url = _next(url, answer)
+            _check_host(url, home)
             at_home = url.origin() == home.origin()
             has_left = has_left or not at_home
         raise SourceError("redirect", f"more than {_MAX_REDIRECTS} redirects")
@@ -197,6 +198,14 @@ def _next(url: URL, answer: Answer) -> URL:
     except ValueError:
         pass
     raise SourceError("redirect", f"a redirect ({answer.status}) to no usable address")
+
+
+def _check_host(url: URL, home: URL) -> None:
+    """An engine may not send the agent to other machines of its network, nor from an encrypted page to an open one."""
+    if url.host != home.host:
+        raise SourceError("redirect", "a redirect leads to another host; if that is the one, give its address")
+    if home.scheme == "https" and url.scheme != "https":
+        raise SourceError("redirect", "a redirect leads from https to http; give the address that is meant")
 
 
 def _fault(error: Exception) -> tuple[str, str]:

@@ -69,6 +69,9 @@ spec:
       args:
         - run
         - --config.file=/etc/inferometer/inferometer.yaml
+        {{- with .Values.webConfig.existingSecret }}
+        - --web.config.file=/etc/inferometer-web/{{ $.Values.webConfig.key }}
+        {{- end }}
         {{- range .Values.extraArgs }}
         - {{ . | quote }}
         {{- end }}
@@ -101,11 +104,11 @@ spec:
           containerPort: 10110
           protocol: TCP
       startupProbe:
-        {{- toYaml .Values.startupProbe | nindent 8 }}
+        {{- include "inferometer.probe" (dict "probe" .Values.startupProbe "web" .Values.webConfig) | nindent 8 }}
       livenessProbe:
-        {{- toYaml .Values.livenessProbe | nindent 8 }}
+        {{- include "inferometer.probe" (dict "probe" .Values.livenessProbe "web" .Values.webConfig) | nindent 8 }}
       readinessProbe:
-        {{- toYaml .Values.readinessProbe | nindent 8 }}
+        {{- include "inferometer.probe" (dict "probe" .Values.readinessProbe "web" .Values.webConfig) | nindent 8 }}
       resources:
         {{- toYaml .Values.resources | nindent 8 }}
       securityContext:
@@ -114,6 +117,11 @@ spec:
         - name: config
           mountPath: /etc/inferometer
           readOnly: true
+        {{- if .Values.webConfig.existingSecret }}
+        - name: web-config
+          mountPath: /etc/inferometer-web
+          readOnly: true
+        {{- end }}
         {{- if ne .Values.ledger.type "none" }}
         - name: ledger
           mountPath: /var/lib/inferometer
@@ -135,6 +143,12 @@ spec:
     - name: config
       configMap:
         name: {{ default (include "inferometer.fullname" .) .Values.existingConfigMap }}
+    {{- with .Values.webConfig.existingSecret }}
+    - name: web-config
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
     {{- if eq .Values.ledger.type "emptyDir" }}
     - name: ledger
       emptyDir:

@@ -33,7 +33,7 @@ def check(data):
             break
         at += draw.below(60)
         page = parser.parse(_page(draw).encode())
-        reading = devices(Page("dcgm", at, series=page.series, malformed=page.malformed))
+        reading = devices(Page("dcgm", at, "", page.layout, page.values, page.malformed))
         for gpu in reading.gpus:
             _sound(gpu)
         meter.add(Batch(at, at), [reading])

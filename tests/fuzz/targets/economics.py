@@ -101,7 +101,7 @@ class Scene:
         for _ in range(draw.below(4)):
             self.engines[name].turn(draw)
         page = self._parsers[name].parse(self.engines[name].page().encode())
-        return [self._translators[name](Page(name, self.at, series=page.series, malformed=page.malformed))]
+        return [self._translators[name](Page(name, self.at, "", page.layout, page.values, page.malformed))]
 
 
 def conserved(sums, seconds, held):

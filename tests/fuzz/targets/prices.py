@@ -36,7 +36,7 @@ def check(data):
     try:
         if kind == 1:
             page = PageParser({NODE_PRICE}).parse(body)
-            price = opencost_price(Page("opencost", 0.0, series=page.series), {})
+            price = opencost_price(Page("opencost", 0.0, layout=page.layout, values=page.values), {})
         else:
             _file.write(body)
             price = catalog_price(Path(_file.path), {"AcceleratorName": "H100"}, spot=bool(len(data) & 1))

@@ -241,9 +241,9 @@ _SELF = (
         "InferometerConfigReloadFailed",
         "warning",
         "5m",
-        "inferometer_config_last_reload_successful == 0",
+        "inferometer_config_last_reload_successful == 0 or inferometer_web_config_last_reload_successful == 0",
         "The agent {{ $labels.instance }} refused its newest configuration",
-        "It goes on with the one before: prices, SLOs and budgets may be out of date.",
+        "It goes on with the one before: prices, SLOs and budgets, or certificates and passwords, may be out of date.",
         AGENT,
     ),
     Alert(

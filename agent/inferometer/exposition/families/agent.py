@@ -74,6 +74,14 @@ AGENT = Subject(
             "from the newest reload",
         ),
         Metric(
+            "inferometer_web_config_last_reload_successful",
+            GAUGE,
+            (),
+            "",
+            "1 when the newest web configuration file and certificates were accepted, 0 while older ones hold.",
+            "from the newest reading; only where web.config_file is given",
+        ),
+        Metric(
             "inferometer_series_dropped_total",
             COUNTER,
             (LIMIT,),
