@@ -6,7 +6,7 @@ RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
 
-.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability clean
+.PHONY: run test lint types check check-all check-charts browser bench load test-gpu docs charts pictures image sbom tools tools-observability clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -39,6 +39,9 @@ bench: $(READY)          ## CPU of reading and settling pages, beside prometheus
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.spans
 	$(BIN)/python -m bench.fleet
+
+load: $(READY) tools   ## 10,000 scrapes at once beside 2,000 slow clients, 1,000 reloads, 20 stops under load; some minutes
+	INFEROMETER_LOAD=10000 $(BIN)/python -m pytest -s -q tests/test_load.py tests/test_life.py
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu

@@ -107,6 +107,8 @@ resets_total                        source
 spans_total                         outcome
 config_last_reload_successful
 series_dropped_total limit
+http_connections                    server
+http_connections_refused_total      server reason
 event_loop_lag_seconds
 build_info                          version
 """

@@ -25,6 +25,7 @@ OF_THE_PROCESS = (
     "process_",
     "inferometer_source_errors_total",
     "inferometer_series_",
+    "inferometer_http_",
 )  # of the agent's own life, in no ledger
 
 CONFIG = """

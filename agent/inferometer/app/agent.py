@@ -20,8 +20,10 @@ from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
 from inferometer.app.receivers import Receivers
 from inferometer.app.spans import Spans
+from inferometer.app.stop import unless
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
+from inferometer.exposition.connections import Connections
 from inferometer.exposition.feed import Feed
 from inferometer.exposition.server import listen, make_app
 from inferometer.interval import Meter
@@ -49,7 +51,7 @@ class Agent:
         self._clock = Clock()
         _check_cluster(self._config, environ)
         self._plan: Plan = plan(self._config, (), environ)
-        self._reload_ok = True
+        self._reload_ok, self._reloading = True, asyncio.Lock()
         self._published_at = self._clock.at()
         folder = Path(self._config.storage.path) if self._config.storage.path else None
         self._ledger = Ledger(folder, self._config.currency)
@@ -66,6 +68,7 @@ class Agent:
         self._spans = Spans(self._ledger.spans.take, self._names.models)
         self._readers = Readers(self._clock, self._nvml, self._spans, self._names, environ)
         self._receivers = Receivers(self._config, self._spans, self._readers, self._clock)
+        self._connections = Connections()
         self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._hints)
         self._publisher.prices = self._feeds.prices
 
@@ -77,8 +80,8 @@ class Agent:
             stack.push_async_callback(self._feeds.close)
             address = await self._serve(stack)
             self._log_start(address)
-            await self._first_look_at_gpus()
-            await self._feeds.follow(self._config)
+            await unless(stop, self._first_look_at_gpus())
+            await unless(stop, self._feeds.follow(self._config))
             self._follow(self._plan)
             await self._receivers.start(stack)
             async with asyncio.TaskGroup() as tasks:
@@ -129,7 +132,11 @@ class Agent:
         return True, "ready"
 
     async def reload(self) -> tuple[bool, str]:
-        """Read the configuration again; a bad one changes nothing but a gauge."""
+        """Read the configuration again; a bad one changes nothing but a gauge. One after the other."""
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> tuple[bool, str]:
         try:
             settings = self._load()
             _check_fixed(self._config, settings)
@@ -212,7 +219,7 @@ class Agent:
 
     async def _serve(self, stack: contextlib.AsyncExitStack) -> str:
         try:
-            listener = await listen(make_app(self), self._config.web.listen_address)
+            listener = await listen(make_app(self), self._config.web.listen_address, connections=self._connections)
         except OSError as error:
             raise InferometerError(error.strerror or str(error)) from error
         stack.push_async_callback(listener.close)
@@ -229,7 +236,7 @@ class Agent:
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        spans = self._spans.values() if self._config.otlp is not None else {}
+        spans = self._spans.values() | self._receivers.values() if self._config.otlp is not None else {}
         dropped: dict[Account, float] = {
             ("inferometer_series_dropped_total", (limit,)): float(count)
             for limit, count in (self._meter.dropped | self._inventory.dropped).items()
@@ -237,6 +244,7 @@ class Agent:
         return (
             spans
             | dropped
+            | self._connections.values("web")
             | {
                 ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),
                 ("inferometer_event_loop_lag_seconds", ()): self._lag.worst(),
