@@ -53,7 +53,7 @@ def check_continues(before, after):
     kept = {
         k: v
         for k, v in before.counters().items()
-        if not k[0].startswith(("process_", "inferometer_source_", "inferometer_series_"))
+        if not k[0].startswith(("process_", "inferometer_source_", "inferometer_series_", "inferometer_http_"))
     }
     later = after.counters()
     assert kept, "there was something to lose"

@@ -109,6 +109,8 @@ ledgers_set_aside
 config_last_reload_successful
 web_config_last_reload_successful
 series_dropped_total limit
+http_connections                    server
+http_connections_refused_total      server reason
 event_loop_lag_seconds
 build_info                          version
 """

@@ -33,7 +33,7 @@ MINUTES = float(os.environ.get("INFEROMETER_KILLS_MINUTES", "inf"))
 SEED = int(os.environ.get("INFEROMETER_KILLS_SEED", "1"))
 # Counters of the agent's own life, and those that are the driver's own: in no ledger.
 OF_THE_PROCESS = (
-    "process_", "inferometer_source_errors_total", "inferometer_spans_total", "inferometer_series_"
+    "process_", "inferometer_source_errors_total", "inferometer_spans_total", "inferometer_series_", "inferometer_http_"
 )  # fmt: skip
 OF_THE_DRIVER = tuple(
     f"inferometer_gpu_{name}_total" for name in ("energy_joules", "throttle_seconds", "ecc_errors", "pcie_bytes",

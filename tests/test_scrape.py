@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import itertools
+import os
 import ssl
 import subprocess
 import time
@@ -301,6 +303,29 @@ def test_large_pages_do_not_hold_up_the_loop():
     page, gap = asyncio.run(run())
     assert (page.error, len(page.series)) == ("", 250_000)
     assert gap < 0.5
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EMFILE, "exhausted"),
+        (errno.ENFILE, "exhausted"),
+        (errno.EADDRNOTAVAIL, "exhausted"),
+        (errno.EHOSTUNREACH, "unreachable"),
+        (errno.ENETUNREACH, "unreachable"),
+        (errno.ECONNREFUSED, "refused"),
+    ],
+)
+def test_only_a_server_that_refuses_is_said_to_refuse(monkeypatch, number, reason):
+    """A process behind a refusal cannot have served, so that its first page counts whole; all else proves nothing."""
+
+    async def fails(*_args, **_more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", fails)
+    page = asyncio.run(read("http://127.0.0.1:9"))
+    assert page.error == reason
+    assert os.strerror(number) in page.detail
 
 
 @pytest.mark.parametrize("series", [20, 80_000], ids=["small", "of several blocks"])

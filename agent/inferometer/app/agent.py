@@ -21,8 +21,10 @@ from inferometer.app.publisher import Publisher
 from inferometer.app.readers import Readers
 from inferometer.app.receivers import Receivers
 from inferometer.app.spans import Spans
+from inferometer.app.stop import unless
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
+from inferometer.exposition.connections import Connections
 from inferometer.exposition.feed import Feed
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
@@ -56,7 +58,7 @@ class Agent:
         _check_cluster(self._config, environ)
         self._web = web_config(self._config)
         self._plan: Plan = plan(self._config, (), environ)
-        self._reload_ok = True
+        self._reload_ok, self._reloading = True, asyncio.Lock()
         self._published_at = self._clock.at()
         folder = Path(self._config.storage.path) if self._config.storage.path else None
         self._ledger = Ledger(folder, self._config.currency, self._clock.wall, self._clock.at)
@@ -73,6 +75,7 @@ class Agent:
         self._spans = Spans(self._ledger.spans.take, self._names.models)
         self._readers = Readers(self._clock, self._nvml, self._spans, self._names, environ)
         self._receivers = Receivers(self._config, self._spans, self._readers, self._clock)
+        self._connections = Connections()
         self._publisher = Publisher(self._meter, self._ledger, self._sources, self._about_itself, self._hints)
         self._publisher.prices = self._feeds.prices
 
@@ -82,10 +85,10 @@ class Agent:
             stack.callback(self._ledger.close)
             self._readers.session = self._feeds.session = await stack.enter_async_context(open_session())
             stack.push_async_callback(self._feeds.close)
-            address = await serve(self, self._config.web.listen_address, self._web, stack)
+            address = await serve(self, self._config.web.listen_address, self._web, self._connections, stack)
             self._log_start(address)
-            await self._first_look_at_gpus()
-            await self._feeds.follow(self._config)
+            await unless(stop, self._first_look_at_gpus())
+            await unless(stop, self._feeds.follow(self._config))
             self._follow(self._plan)
             await self._receivers.start(stack)
             _spare_the_collector()
@@ -142,7 +145,11 @@ class Agent:
         return True, "ready"
 
     async def reload(self) -> tuple[bool, str]:
-        """Read the configuration again; a bad one changes nothing but a gauge."""
+        """Read the configuration again; a bad one changes nothing but a gauge. One after the other."""
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> tuple[bool, str]:
         try:
             settings = self._load()
             _check_fixed(self._config, settings)
@@ -232,7 +239,9 @@ class Agent:
         return (*views, SourceView("ledger", up=not ledger.error, errors=errors, detail=ledger.error))
 
     def _about_itself(self) -> dict[Account, float]:
-        values = (self._spans.values() if self._config.otlp is not None else {}) | self._about_web()
+        values = self._about_web() | self._connections.values("web")
+        if self._config.otlp is not None:
+            values |= self._spans.values() | self._receivers.values()
         if self._config.storage.path is not None:
             values["inferometer_ledgers_set_aside", ()] = float(self._ledger.kept_aside)
         for limit, count in (self._meter.dropped | self._inventory.dropped).items():

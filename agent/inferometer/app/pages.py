@@ -7,6 +7,7 @@ import logging
 
 from inferometer.config import Config
 from inferometer.errors import InferometerError
+from inferometer.exposition.connections import Connections
 from inferometer.exposition.server import ServerState, listen, make_app
 from inferometer.web.config import WebConfig
 from inferometer.web.gate import Gate
@@ -19,7 +20,13 @@ def web_config(settings: Config) -> WebConfig | None:
     return WebConfig(settings.web.config_file) if settings.web.config_file is not None else None
 
 
-async def serve(state: ServerState, address: str, config: WebConfig | None, stack: contextlib.AsyncExitStack) -> str:
+async def serve(
+    state: ServerState,
+    address: str,
+    config: WebConfig | None,
+    connections: Connections,
+    stack: contextlib.AsyncExitStack,
+) -> str:
     """Listen until the end of ``stack``; the base URL. InferometerError where the address cannot be had."""
     app = make_app(state)
     if config is not None:
@@ -28,7 +35,7 @@ async def serve(state: ServerState, address: str, config: WebConfig | None, stac
             _log.warning("passwords are asked for without TLS: whoever sees the network reads them")
     tls = config.context() if config is not None else None
     try:
-        listener = await listen(app, address, tls=tls)
+        listener = await listen(app, address, tls=tls, connections=connections)
     except OSError as error:
         raise InferometerError(error.strerror or str(error)) from error
     stack.push_async_callback(listener.close)

@@ -13,8 +13,9 @@ from inferometer.app.spans import Spans
 from inferometer.config import Config
 from inferometer.config.schema import Caps
 from inferometer.errors import InferometerError
+from inferometer.exposition.connections import Connections
 from inferometer.exposition.listen import bind, listen
-from inferometer.model import Export
+from inferometer.model import Account, Export
 
 if TYPE_CHECKING:
     from inferometer.sources.otlp.intake import Intake
@@ -31,6 +32,7 @@ class Receivers:
         self._spans_per_second = settings.limits.spans_per_second
         self._readers, self._clock = readers, clock
         self._intake: Intake | None = None
+        self._connections = Connections()
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Listen until the end of ``stack``.
@@ -47,7 +49,7 @@ class Receivers:
         limits = Limits(spans_per_second=self._spans_per_second)
         self._intake = intake = Intake(self._spans.reader_for, self._readers.emit, refused, clocks, limits)
         try:
-            await _http(settings.http, intake, stack)
+            await _http(settings.http, intake, stack, self._connections)
             if settings.grpc is not None:
                 await _grpc(settings.grpc, intake, stack)
         except OSError as error:
@@ -60,16 +62,20 @@ class Receivers:
         if self._intake is not None:
             self._intake.rate.per_second = limits.spans_per_second
 
+    def values(self) -> dict[Account, float]:
+        """The connections of exporters."""
+        return self._connections.values("otlp")
+
     def close(self) -> None:
         """Take no more; exports that wait are answered still."""
         if self._intake is not None:
             self._intake.close()
 
 
-async def _http(address: str, intake: Intake, stack: contextlib.AsyncExitStack) -> None:
+async def _http(address: str, intake: Intake, stack: contextlib.AsyncExitStack, connections: Connections) -> None:
     from inferometer.sources.otlp.http import PATH, make_app  # noqa: PLC0415  likewise
 
-    listener = await listen(make_app(intake), address, "otlp.http", auto_decompress=False)
+    listener = await listen(make_app(intake), address, "otlp.http", auto_decompress=False, connections=connections)
     stack.push_async_callback(listener.close)
     _log.info("OTLP over HTTP is received", extra={"otlp": f"http://{_host(listener.host)}:{listener.port}{PATH}"})
 

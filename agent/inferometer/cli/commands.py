@@ -86,7 +86,9 @@ async def _agent(
     load: Callable[[], Config], started: Callable[[str], None], nvml_library: object | None = None
 ) -> None:
     from inferometer.app.agent import Agent  # noqa: PLC0415  the other commands start faster without it
+    from inferometer.app.files import raise_open_files  # noqa: PLC0415  likewise
 
+    raise_open_files()
     agent = Agent(load, os.environ, nvml_library)
     stop, loop = _stopped(), asyncio.get_running_loop()
     reloads: set[asyncio.Task[tuple[bool, str]]] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferometer.exposition.metric import Label
-from inferometer.model import OUTCOMES, SLOS, SPAN_OUTCOMES, STATES, TOKEN_TYPES
+from inferometer.model import OUTCOMES, REFUSALS, SLOS, SPAN_OUTCOMES, STATES, TOKEN_TYPES
 
 WORKLOAD = Label("workload")
 ENGINE = Label("engine")
@@ -46,5 +46,7 @@ XID = Label("xid")
 DIRECTION = Label("direction", ("rx", "tx"))
 
 LIMIT = Label("limit", ("series", "all_series", "gpus", "engines"))
+SERVER = Label("server", ("web", "otlp"))
+REFUSAL = Label("reason", REFUSALS)
 REASON = Label("reason", overlapping=True)
 SPAN_OUTCOME = Label("outcome", SPAN_OUTCOMES)

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from inferometer.exposition.connection import Strict
+from inferometer.exposition.connections import Connections
+
 _FLAG = "--web.listen-address"
 _SHUTDOWN_SECONDS = 0.5
 
@@ -22,29 +25,37 @@ class Listener(NamedTuple):
     close: Callable[[], Awaitable[None]]
 
 
-async def listen(
+async def listen(  # noqa: PLR0913 - what is served, where and how
     app: web.Application,
     address: str,
     setting: str = _FLAG,
     *,
     auto_decompress: bool = True,
     tls: ssl.SSLContext | None = None,
+    connections: Connections | None = None,
 ) -> Listener:
     """Serve ``app`` on ``:10110`` (every interface), ``127.0.0.1:0`` (any free port) or ``[::1]:9``, by ``tls`` if any.
 
-    OSError whose text names the ``setting``: the address cannot be read, resolved or bound.
+    ``connections`` looks after those that come. OSError whose text names the ``setting``: the address cannot be read,
+    resolved or bound.
     """
     bound = bind(address, setting)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, auto_decompress=auto_decompress)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    served = connections if connections is not None else Connections()
     try:
         await runner.setup()
-        await web.SockSite(runner, bound, ssl_context=tls).start()
+        served.serve(runner, bound, tls, Strict(auto_decompress=auto_decompress))
     except BaseException:
         bound.close()
         await runner.cleanup()
         raise
     host, port = bound.getsockname()[:2]
-    return Listener(host, port, runner.cleanup)
+
+    async def close() -> None:
+        served.close()
+        await runner.cleanup()
+
+    return Listener(host, port, close)
 
 
 def bind(address: str, setting: str) -> socket.socket:

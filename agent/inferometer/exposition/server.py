@@ -10,6 +10,7 @@ from aiohttp import web
 
 from inferometer.exposition.accept import takes_gzip, wants_openmetrics
 from inferometer.exposition.api import snapshot_json
+from inferometer.exposition.body import Body
 from inferometer.exposition.cache import Cache
 from inferometer.exposition.events import Events
 from inferometer.exposition.feed import Feed
@@ -191,10 +192,10 @@ def _static(path: Path) -> _Handler:
 
 
 def _page(body: bytes, content_type: str, *, packed: bool) -> web.Response:
-    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
+    headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
     if packed:
         headers["Content-Encoding"] = "gzip"
-    return web.Response(body=body, headers=headers)
+    return web.Response(body=Body(body, content_type), headers=headers)
 
 
 def _unavailable(text: str) -> web.Response:

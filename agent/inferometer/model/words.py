@@ -32,3 +32,5 @@ OUTCOMES = ("ok", "error", "aborted", "rejected", "vanished")
 STATES = ("busy", "idle", "stalled", "unknown")
 SLOS = ("ttft", "tpot", "e2e")
 LATENCIES = SLOS
+REFUSALS = ("slow_request", "slow_reader", "large_head", "crowded", "full", "no_files")
+"""Why connections to our own servers are ended or refused."""

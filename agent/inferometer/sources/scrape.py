@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection
@@ -25,7 +26,7 @@ __all__ = ["REASONS", "Scraper", "Target", "open_session"]
 
 REASONS = (
     "dns", "refused", "timeout", "tls", "status", "redirect", "too_large", "truncated", "not_metrics", "reset",
-    "protocol", "auth_file",
+    "protocol", "auth_file", "unreachable", "exhausted",
 )  # fmt: skip
 """Every ``Page.error`` a Scraper gives, beside ''."""
 
@@ -49,6 +50,16 @@ _FAULTS: tuple[tuple[type[BaseException], str, str], ...] = (
     (OSError, "refused", "no connection; is the server up and the port right?"),
     (ValueError, "protocol", "the address cannot be used"),
 )
+
+
+_NO_SOCKET = ("exhausted", "no socket is left on this side; raise the limit of open files")
+_NO_WAY = ("unreachable", "there is no way to the server")
+_ERRNOS = {
+    errno.ETIMEDOUT: ("timeout", "the server's machine does not answer"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL), _NO_SOCKET),
+    **dict.fromkeys((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN), _NO_WAY),
+}
+"""Before the kinds of errors: only a server that refuses can be known not to have served."""
 
 
 @contextlib.asynccontextmanager
@@ -212,6 +223,9 @@ def _fault(error: Exception) -> tuple[str, str]:
     """Reason and sentence for whatever went wrong."""
     if isinstance(error, SourceError):
         return error.reason, str(error)
+    if isinstance(error, OSError) and error.errno in _ERRNOS:
+        reason, sentence = _ERRNOS[error.errno]
+        return reason, f"{sentence} ({_cause(error)})"
     for kind, reason, sentence in _FAULTS:
         if isinstance(error, kind):
             return reason, f"{sentence} ({_cause(error)})"

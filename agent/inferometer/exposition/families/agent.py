@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferometer.exposition.labels import LIMIT, REASON, SOURCE, SPAN_OUTCOME, VERSION
+from inferometer.exposition.labels import LIMIT, REASON, REFUSAL, SERVER, SOURCE, SPAN_OUTCOME, VERSION
 from inferometer.exposition.metric import COUNTER, GAUGE, INFO, Metric, Subject
 
 AGENT = Subject(
@@ -88,6 +88,22 @@ AGENT = Subject(
             "series",
             "Series, GPUs and pods left out because a limit of the configuration was reached, at each reading.",
             "counted at every reading that had to leave some out; limit = the key under `limits`",
+        ),
+        Metric(
+            "inferometer_http_connections",
+            GAUGE,
+            (SERVER,),
+            "connections",
+            "Connections that are open: to the agent's own pages, and from exporters of OTLP over HTTP.",
+            "counted",
+        ),
+        Metric(
+            "inferometer_http_connections_refused_total",
+            COUNTER,
+            (SERVER, REFUSAL),
+            "connections",
+            "Connections that were ended or refused because they held up others.",
+            "counted since the start; none that only rested between two requests",
         ),
         Metric(
             "inferometer_event_loop_lag_seconds",

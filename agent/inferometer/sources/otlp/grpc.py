@@ -18,9 +18,11 @@ from inferometer.sources.otlp.intake import MAX_BODY_BYTES, RETRY_SECONDS, Intak
 
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _GRACE_SECONDS = 0.5
+_MOST_CALLS = 512  # more than wait for the disk; further ones are RESOURCE_EXHAUSTED
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_BODY_BYTES),
     ("grpc.max_concurrent_streams", 64),
+    ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.so_reuseport", 0),  # a second agent on the same port is an error, not a lottery
 )
 _CODES: Mapping[str, grpc.StatusCode] = {
@@ -34,7 +36,7 @@ _CODES: Mapping[str, grpc.StatusCode] = {
 
 async def serve(intake: Intake, address: str) -> Callable[[], Awaitable[None]]:
     """Listen on ``address`` (HOST:PORT) and return what ends it. OSError where the address cannot be bound."""
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CALLS)
     export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(partial(_export, intake))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": export}),))
     try:
