@@ -73,10 +73,14 @@ def written(disk, folder, lives):
     return exposed
 
 
-def images(disk, count, rng, to, first=0):
-    """So many cuts after the ``first`` records: which, until when nothing else was done; the image is in ``to``."""
+def images(disk, count, rng, to, first=0, most=None):
+    """So many cuts amid the ``most`` records after the ``first``: which, until when nothing else was done.
+
+    The image is in ``to``.
+    """
     done = records(disk.log)
-    model, cuts = Disk(disk.root), collections.Counter(rng.randrange(first, len(done)) for _ in range(count))
+    last = len(done) if most is None else min(len(done), first + most)
+    model, cuts = Disk(disk.root), collections.Counter(rng.randrange(first, last) for _ in range(count))
     for number, record in enumerate(done):
         model.do(record)
         until = done[number + 1].at if number + 1 < len(done) else float("inf")
@@ -137,7 +141,7 @@ def test_a_power_cut_while_a_ledger_is_set_aside(tmp_path, library):
     first = len(records(disk.log))
     exposed = written(disk, folder, [(20,)])
     rng, done = random.Random(SEED), records(disk.log)
-    for number, until in images(disk, IMAGES // 4, rng, tmp_path / "image", first):
+    for number, until in images(disk, IMAGES // 4, rng, tmp_path / "image", first, 60):
         image = tmp_path / "image/ledger"
         least = max((n for at, n in exposed if at < until), default=0)
         ledger = Ledger(image, "USD", lambda: NOON)
