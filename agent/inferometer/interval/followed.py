@@ -39,6 +39,10 @@ class Mark(Struct):
     left: bool = False
     gpus: float | None = None
 
+    def settled_at(self, ahead: float) -> float:
+        """Until when the engine's time is settled, on a steady clock that the wall clock is ``ahead`` of."""
+        return self.state.settled_at + self.ahead - ahead
+
     def shifted(self, ahead: float) -> EngineState:
         """The state, with its times on a steady clock that the wall clock is ``ahead`` of."""
         self.state.shift(self.ahead - ahead)
@@ -46,11 +50,12 @@ class Mark(Struct):
 
 
 class Common(Struct):
-    """What the ledger keeps beside the engines' states."""
+    """What the ledger keeps beside the engines' states. ``forgotten``: as Left has it."""
 
     watched_since: dict[str, float]
     joules: Joules
     ahead: float = 0.0
+    forgotten: float = 0.0
 
 
 def name_of(watch: Watch, watched: Watched) -> str:

@@ -28,6 +28,7 @@ from inferometer.ledger.database import (
     amounts_in,
     connected,
     exposed,
+    forget,
     free,
     is_about_access,
     load,
@@ -38,6 +39,7 @@ from inferometer.model import Account, Entry, Histogram, by_workload
 
 _log = logging.getLogger(__name__)
 _KEPT_HOURS = 400 * 24
+_REMEMBERED_HOURS = 24
 _HOUR = 3600
 
 
@@ -81,7 +83,7 @@ class Ledger:
         return self.spans.pending
 
     async def post(self, entries: Iterable[Entry], marks: Mapping[str, bytes]) -> bool:
-        """Commit entries, marks and new span ids together.
+        """Commit entries, marks and new span ids together. An empty mark forgets an engine: its mark and its accounts.
 
         False (and ``error``) when the disk refused: they wait for the next.
         """
@@ -100,9 +102,15 @@ class Ledger:
         self.state.created |= change.created
         self.state.histograms |= change.histograms
         self.state.marks |= self._waiting_marks
+        for name in _forgotten(self._waiting_marks):
+            self.state.forget(name)
         for (workload, hour), amounts in change.hours.items():
             if hour >= self._hour.get(workload, (0, {}))[0]:
                 self._hour[workload] = (hour, amounts)
+        newest = max((hour for hour, _ in self._hour.values()), default=0)
+        self._hour = {
+            workload: row for workload, row in self._hour.items() if newest - row[0] <= _REMEMBERED_HOURS * _HOUR
+        }
         self._waiting, self._waiting_marks = [], {}
         self.spans.committed(ids)
         return True
@@ -247,7 +255,9 @@ class Ledger:
                 "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?)",
                 [(a[0], json.dumps(a[1]), msgspec.msgpack.encode(h), created[a]) for a, h in change.histograms.items()],
             )
-            database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
+            database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", [m for m in marks.items() if m[1]])
+            for name in _forgotten(marks):
+                forget(database, name, self.state.of_engine(name))
             database.executemany(
                 "INSERT OR REPLACE INTO hours VALUES (?, ?, ?)",
                 [(w, hour, json.dumps([(*a, v) for a, v in row.items()])) for (w, hour), row in change.hours.items()],
@@ -264,6 +274,10 @@ class Ledger:
         self._span_minute = self.spans.minute()
         with contextlib.suppress(OSError):  # a hint about backups; the commit itself is done
             (self._folder / "exposed").write_text(f"{self.state.generation:020d}", encoding="ascii")
+
+
+def _forgotten(marks: Mapping[str, bytes]) -> list[str]:
+    return [name for name, mark in marks.items() if not mark]
 
 
 def _hour_of(entry: Entry) -> int:

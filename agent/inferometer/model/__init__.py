@@ -28,6 +28,7 @@ from inferometer.model.words import (
     Account,
     Labels,
     by_workload,
+    engine_of,
 )
 
 __all__ = [
@@ -83,5 +84,6 @@ __all__ = [
     "Value",
     "Verdicts",
     "by_workload",
+    "engine_of",
     "is_skewed",
 ]
