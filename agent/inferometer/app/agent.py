@@ -55,7 +55,7 @@ class Agent:
         self._reload_ok = True
         self._published_at = self._clock.at()
         folder = Path(self._config.storage.path) if self._config.storage.path else None
-        self._ledger = Ledger(folder, self._config.currency, self._clock.wall)
+        self._ledger = Ledger(folder, self._config.currency, self._clock.wall, self._clock.at)
         self._meter = Meter(self._plan.watches, self._config.interval)
         self._restore()
         self._policies = dict(self._plan.policies)

@@ -55,14 +55,22 @@ class _Change(Struct):
 class Ledger:
     """Totals that only grow. ``folder`` None keeps them in memory only. ``spans``: those that were taken lately.
 
+    ``steady``: starts as unix time and is never set, as the wall clock may be, which would forget the spans.
+
     Raises LedgerError where the folder cannot be used at all or another agent holds it.
     """
 
-    def __init__(self, folder: Path | None, currency: str, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        currency: str,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
         self.state = State()
         self.error = ""
         self.failures = 0
-        self.spans = SpanIds(wall)
+        self.spans = SpanIds(wall if steady is None else steady)
         self._wall = wall
         self._currency = currency
         self._waiting: list[Entry] = []
@@ -264,7 +272,9 @@ class Ledger:
             )
             if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
                 oldest = max(hour for _, hour in change.hours) - _KEPT_HOURS * _HOUR
-                database.execute("DELETE FROM hours WHERE hour < ?", (oldest,))
+                # No more than two hours' rows at a time: a wall clock that is years ahead must not cost the past.
+                oldest_kept = "min(?, (SELECT min(hour) FROM hours) + 7200)"
+                database.execute(f"DELETE FROM hours WHERE hour < {oldest_kept}", (oldest,))  # noqa: S608  no input
             if ids:
                 database.execute("INSERT INTO spans VALUES (?, ?)", (self.spans.minute(), ids))
             if self._span_minute != self.spans.minute():
