@@ -18,7 +18,7 @@ class Laws:
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}
         self._before: dict[Any, float] = {}
-        self._layouts: dict[Any, tuple[float, ...]] = {}
+        self._created: dict[Any, float] = {}
 
     def see(self, snapshot: Snapshot) -> None:
         """Every number is finite and none is negative, no counter goes back, and all money is some token's."""
@@ -32,18 +32,17 @@ class Laws:
             if account[0].endswith("_total") and (account in snapshot.totals or _AS_THE_DEVICE_SAYS not in account[0])
         }
         for account, histogram in snapshot.histograms.items():
-            layout = self._layouts.get(account)
-            self._layouts[account] = histogram.edges
             parts = {("sum", *account): histogram.sum}
             parts |= {(edge, *account): count for edge, count in zip(histogram.edges, histogram.counts, strict=True)}
-            if layout is not None and layout != histogram.edges:
+            if self._created.get(account) != snapshot.created[account]:  # laid out anew
                 for part in parts:
                     self._before.pop(part, None)
             counters |= parts
         for account, value in counters.items():
             if value < self._before.get(account, 0.0):
                 self._breach(f"{account[-2]} went back", (account, self._before[account], value))
-        self._before.update(counters)
+        self._created = {account: snapshot.created[account] for account in snapshot.histograms}
+        self._before = counters  # what leaves the page may begin anew when it returns
         self._money(snapshot)
 
     def restarted(self) -> None:

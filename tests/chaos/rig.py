@@ -70,6 +70,7 @@ class Rig:
 
     async def beat(self, *more: Sample) -> None:
         """Read everything that is polled now, and settle it with what else came."""
+        await asyncio.sleep(0)  # what was just begun is polled too
         read = [await one() for one in list(self.polls.values())]
         await self.take(*(sample for sample in read if sample is not None), *more)
 

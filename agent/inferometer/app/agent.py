@@ -189,6 +189,8 @@ class Agent:
 
     def _publish(self, batch: Batch, entries: list[Entry], committed: bool) -> None:  # noqa: FBT001  as the pipeline has it
         self._publisher(batch, entries)
+        for workload in self._publisher.departed.workloads & self._policies.keys():
+            del self._policies[workload]
         if self._publisher.snapshot is not None:
             self.feed.publish(self._publisher.snapshot)
         self._published_at = self._clock.at()

@@ -57,7 +57,7 @@ class Periods:
     def _money(self, name: str, policy: Policy, wall: float, rate: float) -> dict[Account, float]:
         if policy.budget is None or self._hours is None or policy.price is None:
             return {}
-        spent = self._hours.since(name, bounds(policy.budget, wall)[0]).money
+        spent = self._hours.since(name, bounds(policy.budget, wall)[0], wall).money
         stands = outlook(policy.budget, wall, spent, rate)
         values = {"amount": stands.amount, "spent": stands.spent, "forecast": stands.forecast}
         return {(f"inferometer_budget_{kind}", (name,)): value for kind, value in values.items()}
@@ -65,7 +65,7 @@ class Periods:
     def _errors(self, name: str, policy: Policy, wall: float) -> dict[Account, float]:
         if policy.slo is None or self._hours is None:
             return {}
-        past = self._hours.since(name, wall - ERROR_BUDGET_SECONDS)
+        past = self._hours.since(name, wall - ERROR_BUDGET_SECONDS, wall)
         if past.judged <= 0:
             return {}
         spent = burn_rate(past.judged - past.good_upper, past.judged, policy.slo.objective)

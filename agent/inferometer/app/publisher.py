@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from inferometer import __version__
+from inferometer.app.departed import Departed
 from inferometer.app.holdings import UNATTRIBUTED
 from inferometer.app.periods import Periods
 from inferometer.app.plan import Plan
@@ -16,10 +17,6 @@ from inferometer.economics.prices import hourly
 from inferometer.interval import Meter
 from inferometer.ledger import Ledger
 from inferometer.model import Account, Batch, EngineView, Entry, Exemplar, Gpu, PriceView, Snapshot, SourceView
-
-_EVERY_WORKLOAD_HAS = "inferometer_unaccounted_gpu_seconds_total"
-_SHOWN_AFTER_LEAVING_SECONDS = 3600.0
-_Value = TypeVar("_Value")
 
 
 class Publisher:
@@ -45,7 +42,7 @@ class Publisher:
         self._windows = Windows(())
         self._periods = Periods(ledger)
         self._exemplars: dict[Account, dict[int, Exemplar]] = {}
-        self._left: dict[str, float] = {}
+        self.departed = Departed()
 
     def follow(self, plan: Plan) -> None:
         """Publish what this plan says from now on."""
@@ -56,18 +53,19 @@ class Publisher:
 
     def __call__(self, batch: Batch, entries: Sequence[Entry]) -> None:
         """Take the entries of a batch and publish."""
-        self._windows.post(entries)
+        self._windows.post(entries, batch.wall - batch.at)
         self._windows.keep()
         self._periods.post(batch.wall, entries)
         self._keep_exemplars(entries)
         state, views = self._ledger.state, self._meter.views()
-        gone = self._gone(batch.at)
+        self.departed.see(self.plan, chain(state.totals, state.histograms), batch.at)
+        self._windows.forget(self.departed.workloads)
         self.snapshot = Snapshot(
             wall=batch.wall,
-            totals=_without(state.totals, gone),
+            totals=self.departed.shown(state.totals),
             created=dict(state.created),
-            histograms=_without(state.histograms, gone),
-            exemplars=dict(self._exemplars),
+            histograms=self.departed.shown(state.histograms),
+            exemplars=self._exemplars,
             values=self._values(batch.wall, views),
             engines=views,
             gpus=self.gpus,
@@ -86,14 +84,7 @@ class Publisher:
                     self._exemplars[account] = {**self._exemplars.get(account, {}), **shown}
                 else:
                     self._exemplars[account] = shown
-
-    def _gone(self, at: float) -> set[str]:
-        """Workloads that have been neither configured nor discovered for an hour: the ledger keeps what they were."""
-        here = self.plan.policies if self.plan else {}
-        known = {labels[0] for name, labels in self._ledger.state.totals if name == _EVERY_WORKLOAD_HAS}
-        left = {workload: self._left.get(workload, at) for workload in known if workload not in here}
-        self._left = left
-        return {workload for workload, since in left.items() if at - since >= _SHOWN_AFTER_LEAVING_SECONDS}
+        self._exemplars = self.departed.shown(self._exemplars)
 
     def _values(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
         values: dict[Account, float] = {("inferometer_build_info", (__version__,)): 1.0}
@@ -152,7 +143,3 @@ class Publisher:
                             if gap < float("inf"):  # beyond the last edge nothing is known
                                 values["inferometer_slo_bucket_gap_seconds", (name, view.engine, slo)] = gap
         return values
-
-
-def _without(table: Mapping[Account, _Value], gone: set[str]) -> dict[Account, _Value]:
-    return {account: value for account, value in table.items() if account[1][0] not in gone} if gone else dict(table)

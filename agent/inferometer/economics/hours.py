@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import inf
 
 from msgspec import Struct
 
@@ -31,13 +32,17 @@ class Hour(Struct):
                 kind = _FIELDS[name]
                 setattr(self, kind, getattr(self, kind) + amount)
 
-    def plus(self, other: Hour) -> Hour:
-        """Both."""
-        return Hour(self.money + other.money, self.judged + other.judged, self.good_upper + other.good_upper)
+    def plus(self, other: Hour, share: float = 1.0) -> Hour:
+        """Both, or this and a share of the other."""
+        money, judged = self.money + share * other.money, self.judged + share * other.judged
+        return Hour(money, judged, self.good_upper + share * other.good_upper)
 
 
 class Hours:
-    """By workload and start of the hour (unix time). What is older than ``keep_seconds`` is forgotten."""
+    """By workload and start of the hour (unix time). Of more hours than ``keep_seconds`` has the oldest are forgotten.
+
+    A wall clock that is in another year for a time does not cost the past.
+    """
 
     def __init__(self, keep_seconds: float) -> None:
         self.keep_seconds = keep_seconds
@@ -54,8 +59,8 @@ class Hours:
         for entry in entries:
             self._at(entry.workload, entry.until // HOUR_SECONDS * HOUR_SECONDS).add(entry.amounts)
 
-    def since(self, workload: str, start: float) -> Hour:
-        """The sum of the hours that began at ``start`` or later."""
+    def since(self, workload: str, start: float, now: float = inf) -> Hour:
+        """The sum of the hours since ``start``; of one that had begun before its share by time, up to ``now``."""
         hours = self._hours.get(workload, {})
         if not hours:
             return Hour()
@@ -71,7 +76,13 @@ class Hours:
                 where: kept for where, kept in self._sums.items() if kept[0] == newest or where[0] != workload
             }
             self._sums[workload, first] = (newest, whole)
-        return whole.plus(hours[newest]) if newest >= first else Hour()
+        if newest >= first:
+            whole = whole.plus(hours[newest])
+        begun = first - HOUR_SECONDS
+        if begun in hours and begun < start < now:
+            lasted = min(now - begun, HOUR_SECONDS)
+            whole = whole.plus(hours[begun], max(0.0, begun + lasted - start) / lasted)
+        return whole
 
     def _at(self, workload: str, start: float) -> Hour:
         hours = self._hours.setdefault(workload, {})
@@ -79,8 +90,8 @@ class Hours:
             if start < max(hours, default=start):
                 self._sums.clear()  # an hour that was summed already
             hours[start] = Hour()
-            for old in [begun for begun in hours if begun < start - self.keep_seconds - HOUR_SECONDS]:
-                del hours[old]
+            while len(hours) > self.keep_seconds / HOUR_SECONDS + 2:
+                del hours[min(hours)]
         elif start < max(hours):
             self._sums.clear()
         return hours[start]

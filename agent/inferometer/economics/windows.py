@@ -25,12 +25,13 @@ class Windows:
         self._at: dict[str, float] = {}
         self._past: dict[tuple[str, float], deque[tuple[float, Sums]]] = {}
 
-    def post(self, entries: Iterable[Entry]) -> None:
-        """Add settled entries."""
+    def post(self, entries: Iterable[Entry], ahead: float = 0.0) -> None:
+        """Add settled entries. ``ahead``: what the wall clock is ahead of the steady one, by which windows are."""
         for entry in entries:
+            until = entry.until - ahead
             if entry.workload not in self._now:
                 self._now[entry.workload] = {}
-                self._at[entry.workload] = entry.until
+                self._at[entry.workload] = until
             sums = self._now[entry.workload]
             for account, amount in entry.amounts.items():
                 reduced = by_workload(account)
@@ -43,7 +44,15 @@ class Windows:
                 for suffix, amount in (("sum", histogram.sum), ("count", histogram.total)):
                     where = (f"{name}_{suffix}", (workload, model))
                     sums[where] = sums.get(where, 0.0) + amount
-            self._at[entry.workload] = max(self._at[entry.workload], entry.until)
+            self._at[entry.workload] = max(self._at[entry.workload], until)
+
+    def forget(self, workloads: Iterable[str]) -> None:
+        """Drop what is no longer shown."""
+        for workload in workloads:
+            if self._now.pop(workload, None) is not None:
+                del self._at[workload]
+                for window in self.windows:
+                    self._past.pop((workload, window), None)
 
     def keep(self) -> None:
         """Remember the sums of this moment where the last copy is old enough."""

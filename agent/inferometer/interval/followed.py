@@ -47,6 +47,10 @@ class Mark(Struct):
     left: bool = False
     gpus: float | None = None
 
+    def settled_at(self, ahead: float) -> float:
+        """Until when the engine's time is settled, on a steady clock that the wall clock is ``ahead`` of."""
+        return self.state.settled_at + self.ahead - ahead
+
     def shifted(self, ahead: float) -> EngineState:
         """The state, with its times on a steady clock that the wall clock is ``ahead`` of."""
         self.state.shift(self.ahead - ahead)
@@ -54,7 +58,7 @@ class Mark(Struct):
 
 
 class Common(Struct):
-    """What the ledger keeps beside the engines' states.
+    """What the ledger keeps beside the engines' states. ``forgotten``: as Left has it.
 
     ``gone``: engines that an agent's life began without, and ran without since: their time is none of theirs.
     """
@@ -63,6 +67,7 @@ class Common(Struct):
     joules: Joules
     ahead: float = 0.0
     gone: tuple[str, ...] = ()
+    forgotten: float = 0.0
 
 
 class _Since(Struct):

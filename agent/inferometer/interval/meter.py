@@ -21,6 +21,7 @@ from inferometer.interval.followed import (
     watched_since,
 )
 from inferometer.interval.joules import Assumed, Joules
+from inferometer.interval.left import Left
 from inferometer.interval.rest import rests, working
 from inferometer.interval.roles import scoped
 from inferometer.interval.room import Room
@@ -41,6 +42,8 @@ from inferometer.model import (
 _HELD_BEYOND_READING_SECONDS = 900.0
 _KNOWN_AGAIN_SECONDS = 60.0
 _NEWS_SECONDS = 10.0
+_STEP_SECONDS = 0.001
+_TIME_TO_RETURN_SECONDS = 3600.0
 
 
 class Meter:
@@ -55,7 +58,7 @@ class Meter:
         self.joules = Joules()
         self._interval = interval
         self._engines: dict[str, Followed] = {}
-        self._left: dict[str, bytes] = {}
+        self._left = Left()
         self._gone: frozenset[str] = frozenset()
         self._missing: frozenset[str] = frozenset()
         self._done: list[Interval] = []
@@ -93,8 +96,7 @@ class Meter:
 
     def add(self, batch: Batch, signals: Iterable[Signal]) -> None:
         """Take what one batch brought."""
-        self._at, self._ahead = batch.at, batch.wall - batch.at
-        self._began = batch.at if self._began is None else self._began
+        self._see_time(batch)
         for name, engine in self._engines.items():
             self.watched_since.setdefault(engine.watch.workload, batch.wall)
             if engine.state is None:
@@ -111,6 +113,19 @@ class Meter:
                 self._add_spans(self._engines[signal.engine], signal)
         if self._assumed.host_watts is not None:
             self.joules.tick_host(batch.at, self._assumed.host_watts, self._watches(), self._interval)
+
+    def _see_time(self, batch: Batch) -> None:
+        """What began in the past began at the same moment still when somebody sets the wall clock."""
+        ahead = batch.wall - batch.at
+        if self._began is None:
+            self._began = batch.at
+        elif abs(ahead - self._ahead) > _STEP_SECONDS:
+            self.watched_since = {name: since + ahead - self._ahead for name, since in self.watched_since.items()}
+        self._at, self._ahead = batch.at, ahead
+        if batch.at - self._began > _TIME_TO_RETURN_SECONDS:
+            self._changed |= self._left.forget(batch.at, ahead)
+            followed = {engine.watch.workload for engine in self._engines.values()}
+            self.watched_since = self._left.watched(self.watched_since, followed, batch.at)
 
     def due(self, at: float) -> list[Interval]:
         """All stretches that ended, time without any reading included once it is older than two intervals."""
@@ -167,14 +182,15 @@ class Meter:
 
     def marks(self) -> dict[str, bytes]:
         """The states that changed since the last call, by name, for the ledger."""
-        marks = {name: self._left[name] for name in self._changed & self._left.keys()}
+        marks = {name: self._left.marks.get(name, b"") for name in self._changed - self._engines.keys()}
         for name in self._changed & self._engines.keys():
             state = self._engines[name].state
             if state is not None:
                 marks[name] = msgspec.msgpack.encode(Mark(self._ahead, state, gpus=self._engines[name].watched.gpus))
         self._changed.clear()
-        gone = tuple(sorted(self._left.keys() & (self._gone | self._missing)))
-        marks[""] = msgspec.msgpack.encode(Common(self.watched_since, self.joules, self._ahead, gone))
+        gone = tuple(sorted(self._left.marks.keys() & (self._gone | self._missing)))
+        rest = Common(self.watched_since, self.joules, self._ahead, gone, self._left.forgotten)
+        marks[""] = msgspec.msgpack.encode(rest)
         return marks
 
     def restore(self, marks: Mapping[str, bytes], ahead: float) -> list[str]:
@@ -187,16 +203,15 @@ class Meter:
         for name, mark in marks.items():
             try:
                 if name:
-                    decoded(mark)
-                    self._left[name] = mark
+                    self._left.keep(name, mark, decoded(mark).settled_at(ahead))
                 else:
                     self._restore_common(mark, ahead)
             except (ValueError, RecursionError) as error:
                 faults.append(f"{name or 'energy counters'}: {error}")
-        for name in (self._engines.keys() & self._left.keys()) - self._gone:
-            if not decoded(self._left[name]).left:
-                self._resume(self._engines[name], decoded(self._left.pop(name)))
-        self._missing = frozenset(self._left) - self._gone
+        for name in (self._engines.keys() & self._left.marks.keys()) - self._gone:
+            if not decoded(self._left.marks[name]).left:
+                self._resume(self._engines[name], decoded(self._left.take(name)))
+        self._missing = frozenset(self._left.marks) - self._gone
         return faults
 
     def _restore_common(self, mark: bytes, ahead: float) -> None:
@@ -204,6 +219,7 @@ class Meter:
         self.watched_since = watched_since(mark)
         kept = common(mark)
         self.joules, self._gone = kept.joules, frozenset(kept.gone)
+        self._left.forgotten = kept.forgotten
         self.joules.shift(kept.ahead - ahead)
 
     def _resume(self, engine: Followed, mark: Mark) -> None:
@@ -260,10 +276,10 @@ class Meter:
         Soon after the agent's start it may be one that was followed all the time, and is known again only now: what
         nobody holds is known with the first reading of the GPUs.
         """
-        if name not in self._left:
+        if name not in self._left.marks:
             engine.state = EngineState(settled_at=self._at)
             return
-        mark = decoded(self._left.pop(name))
+        mark = decoded(self._left.take(name))
         known_again = self._began is not None and self._at - self._began <= _KNOWN_AGAIN_SECONDS
         if known_again and not mark.left and name not in self._gone:
             self._resume(engine, mark)
@@ -280,7 +296,8 @@ class Meter:
             self._tell(engine, state, last)
             self._done.append(last)
         self._held -= state.marks.size
-        self._left[name] = msgspec.msgpack.encode(Mark(self._ahead, state, left=True))
+        self.joules.take(engine.watch.workload, engine.watched.engine)  # of a workload that is gone, nobody's
+        self._left.keep(name, msgspec.msgpack.encode(Mark(self._ahead, state, left=True)), self._at)
         self._changed.add(name)
 
     def _add_engine(self, engine: Followed, signal: EngineSignal) -> None:
@@ -334,7 +351,8 @@ class Meter:
     def _watched_since(self, engine: Followed) -> float:
         """Unix time since when tokens of this engine cannot have been anybody else's to count."""
         since, looked = self.watched_since[engine.watch.workload], engine.watched.since
-        return since if looked is None else min(since, looked + self._ahead)
+        since = since if looked is None else min(since, looked + self._ahead)
+        return max(since, self._left.forgotten)  # it may be one that was known once
 
     def _add_spans(self, engine: Followed, traced: Traced) -> None:
         if engine.state is not None and judges(engine):

@@ -30,6 +30,7 @@ from inferometer.ledger.database import (
     connected,
     expose,
     exposed,
+    forget,
     is_about_access,
     is_damage,
     load,
@@ -41,6 +42,7 @@ from inferometer.model import Account, Entry, Histogram, by_workload
 
 _log = logging.getLogger(__name__)
 _KEPT_HOURS = 400 * 24
+_REMEMBERED_HOURS = 24
 _HOUR = 3600
 _SPELLED = 65_536
 
@@ -57,7 +59,7 @@ class _Change(Struct):
 class Ledger:
     """Totals that only grow. ``folder`` None keeps them in memory only. ``spans``: those that were taken lately.
 
-    ``steady``: unix time at the start, and since then a clock that nobody sets.
+    ``steady``: starts as unix time and is never set, as the wall clock may be, which would forget the spans.
     ``kept_aside``: ledgers in the folder that could not be trusted and wait for somebody to look at them.
 
     Raises LedgerError where the folder cannot be used at all or another agent holds it.
@@ -73,7 +75,7 @@ class Ledger:
         self.state = State()
         self.error = ""
         self.failures = self.kept_aside = 0
-        self.spans = SpanIds(steady or wall)
+        self.spans = SpanIds(wall if steady is None else steady)
         self._wall = wall
         self._currency = currency
         self._waiting: list[Entry] = []
@@ -95,7 +97,7 @@ class Ledger:
         return self.spans.pending
 
     async def post(self, entries: Iterable[Entry], marks: Mapping[str, bytes]) -> bool:
-        """Commit entries, marks and new span ids together.
+        """Commit entries, marks and new span ids together. An empty mark forgets an engine: its mark and its accounts.
 
         False (and ``error``) when the disk refused: they wait for the next.
         """
@@ -114,9 +116,15 @@ class Ledger:
         self.state.created |= change.created
         self.state.histograms |= change.histograms
         self.state.marks |= self._waiting_marks
+        for name in _forgotten(self._waiting_marks):
+            self.state.forget(name)
         for (workload, hour), amounts in change.hours.items():
             if hour >= self._hour.get(workload, (0, {}))[0]:
                 self._hour[workload] = (hour, amounts)
+        newest = max((hour for hour, _ in self._hour.values()), default=0)
+        self._hour = {
+            workload: row for workload, row in self._hour.items() if newest - row[0] <= _REMEMBERED_HOURS * _HOUR
+        }
         self._waiting, self._waiting_marks = [], {}
         self.spans.committed(ids)
         return True
@@ -307,13 +315,18 @@ class Ledger:
                 "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?)",
                 [(a[0], _spelled(a[1]), msgspec.msgpack.encode(h), created[a]) for a, h in change.histograms.items()],
             )
-            database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
+            database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", [m for m in marks.items() if m[1]])
+            for name in _forgotten(marks):
+                forget(database, name, self.state.of_engine(name))
             database.executemany(
                 "INSERT OR REPLACE INTO hours VALUES (?, ?, ?)",
                 [(w, hour, json.dumps([(*a, v) for a, v in row.items()])) for (w, hour), row in change.hours.items()],
             )
             if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
-                database.execute("DELETE FROM hours WHERE hour < ?", (self._oldest_hour(change),))
+                oldest = self._oldest_hour(change)
+                # No more than two hours' rows at a time: a wall clock that is years ahead must not cost the past.
+                oldest_kept = "min(?, (SELECT min(hour) FROM hours) + 7200)"
+                database.execute(f"DELETE FROM hours WHERE hour < {oldest_kept}", (oldest,))  # noqa: S608  no input
             if ids:
                 database.execute("INSERT INTO spans VALUES (?, ?)", (self.spans.minute(), ids))
             if self._span_minute != self.spans.minute():
@@ -328,6 +341,10 @@ class Ledger:
 def _spelled(labels: tuple[str, ...]) -> str:
     """Label values as the database has them; the same ones are written at every commit."""
     return json.dumps(labels)
+
+
+def _forgotten(marks: Mapping[str, bytes]) -> list[str]:
+    return [name for name, mark in marks.items() if not mark]
 
 
 def _hour_of(entry: Entry) -> int:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import sqlite3
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from typing import IO
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from inferometer.errors import LedgerError
-from inferometer.model import Account, Histogram
+from inferometer.model import Account, Histogram, engine_of
 
 _ACCESS_ERRORS = {
     sqlite3.SQLITE_PERM,
@@ -58,6 +59,18 @@ class State(Struct):
     histograms: dict[Account, Histogram] = field(default_factory=dict)
     marks: dict[str, bytes] = field(default_factory=dict)
     generation: int = 0
+
+    def of_engine(self, name: str) -> list[Account]:
+        """All accounts of an engine."""
+        known = (account for table in (self.totals, self.histograms) for account in table)
+        return [account for account in known if (where := engine_of(account)) is not None and where[1] == name]
+
+    def forget(self, name: str) -> None:
+        """An engine is gone for good."""
+        for account in self.of_engine(name) if name else ():
+            for table in (self.totals, self.created, self.histograms):
+                table.pop(account, None)
+        self.marks.pop(name, None)
 
 
 class Untrusted(Exception):  # noqa: N818  it says what the ledger is
@@ -177,6 +190,14 @@ def load(database: sqlite3.Connection, at_least: int = 0) -> State:
         state.created[account] = created
     state.marks = dict(database.execute("SELECT * FROM marks"))
     return state
+
+
+def forget(database: sqlite3.Connection, name: str, accounts: Iterable[Account]) -> None:
+    """Delete an engine's mark and accounts."""
+    database.execute("DELETE FROM marks WHERE name = ?", (name,))
+    for table in ("totals", "histograms"):
+        rows = [(metric, json.dumps(labels)) for metric, labels in accounts]
+        database.executemany(f"DELETE FROM {table} WHERE name = ? AND labels = ?", rows)  # noqa: S608  of two words
 
 
 def exposed(folder: Path) -> int:

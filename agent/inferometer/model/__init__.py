@@ -29,6 +29,7 @@ from inferometer.model.words import (
     Account,
     Labels,
     by_workload,
+    engine_of,
 )
 
 __all__ = [
@@ -86,5 +87,6 @@ __all__ = [
     "Value",
     "Verdicts",
     "by_workload",
+    "engine_of",
     "is_skewed",
 ]

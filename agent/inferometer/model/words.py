@@ -26,11 +26,18 @@ def by_workload(account: Account) -> Account | None:
     return (name, (labels[0], *labels[2:])) if name in PER_ENGINE else account
 
 
+def engine_of(account: Account) -> tuple[str, str] | None:
+    """Workload and engine of what is one engine's; None for all other accounts."""
+    name, labels = account
+    return (labels[0], labels[1]) if name in PER_ENGINE or name in _LATENCY_HISTOGRAMS else None
+
+
 INPUT_UNCACHED, INPUT_CACHED, OUTPUT = "input_uncached", "input_cached", "output"
 TOKEN_TYPES = (INPUT_UNCACHED, INPUT_CACHED, OUTPUT)
 OUTCOMES = ("ok", "error", "aborted", "rejected", "vanished")
 STATES = ("busy", "idle", "stalled", "unknown")
 SLOS = ("ttft", "tpot", "e2e")
 LATENCIES = SLOS
+_LATENCY_HISTOGRAMS = frozenset(f"inferometer_{latency}_seconds" for latency in LATENCIES)
 REFUSALS = ("slow_request", "slow_reader", "large_head", "crowded", "full", "no_files")
 """Why connections to our own servers are ended or refused."""
