@@ -20,6 +20,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
+    "Server": "inferometer",  # and not the releases of Python and its libraries
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
