@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
+PARTS  := bench bench.sidecar bench.start bench.freshness bench.scale bench.growth bench.imports bench.allocations
 
-.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
+.PHONY: run test lint types check check-all check-charts browser bench performance test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
 
-test: $(READY) tools tools-observability  ## every test that needs at most a few minutes
+test: $(READY) tools tools-observability tools-bench  ## every test that needs at most a few minutes
 	$(BIN)/python -m pytest
 
 lint: $(READY)
@@ -39,6 +40,10 @@ bench: $(READY) tools-bench  ## CPU per page, memory, wake-ups and jitter beside
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.spans
 	$(BIN)/python -m bench.fleet
+
+performance: $(READY) tools tools-bench  ## docs/performance.md and its curves, measured anew: an hour; PARTS=bench.start for one part
+	for part in $(PARTS); do $(BIN)/python -m $$part --out bench/results || exit 1; done
+	$(BIN)/python -m bench.report
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu

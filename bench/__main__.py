@@ -32,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = machine.described()
     stage.say(f"{where}\nmedians of interleaved runs, and their range; ledger and databases on disk")
     rows = []
+    plans = _plans(options)
     with stage.folder() as folder:
-        shelf = Shelf(folder, kinds)
-        for plan in _plans(options):
+        shelf = Shelf(folder, kinds, life_seconds=max(map(peers.longest_seconds, plans)))
+        for plan in plans:
             size = pages.size(kinds[plan.page]).text()
             stage.say(f"\n{plan.runs} runs of {plan.seconds:g} s, the page {plan.page}: {size}")
             trials = peers.measured(plan, shelf, folder)
@@ -83,11 +84,14 @@ def _titles(plan: Plan) -> dict[str, str]:
 
 
 def _keep(folder: Path | None, rows: list[Row]) -> None:
-    """Rows that were measured before stay, where they are not measured anew."""
     before = result.kept(folder, "peers", Peers) if folder else None
+    result.keep(folder, "peers", Peers(kept_rows(before.rows if before else [], rows)))
+
+
+def kept_rows(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Rows that were measured before stay, where they are not measured anew."""
     new = {row.head for row in rows}
-    old = [row for row in before.rows if row.head not in new] if before else []
-    result.keep(folder, "peers", Peers(sorted([*old, *rows], key=lambda row: (row.every, row.targets))))
+    return sorted([*(row for row in before if row.head not in new), *rows], key=lambda row: (row.every, row.targets))
 
 
 if __name__ == "__main__":

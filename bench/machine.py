@@ -29,12 +29,12 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit, and whether the files differ from it."""
+    """The commit, and whether the code differs from it."""
     git = shutil.which("git")
     if git is None or not (_ROOT / ".git").exists():
         return "unknown"
     said = [
         subprocess.run([git, *words], cwd=_ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S603  git
-        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain"])
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", "agent", "bench/*.py"])
     ]
     return said[0].strip() + (" with changes" if said[1] else "")
