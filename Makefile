@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
-PARTS  := bench bench.sidecar bench.start bench.freshness bench.scale bench.growth bench.imports bench.allocations
+PARTS  := bench bench.sidecar bench.start bench.freshness bench.scale bench.growth bench.imports bench.allocations \
+          bench.profile
 
 .PHONY: run test lint types check check-all check-charts browser bench performance test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
 

@@ -71,7 +71,7 @@ def _sidecar(results: Path) -> Iterator[Budget]:
 
 def _scale(results: Path) -> Iterator[Budget]:
     kept = result.kept(results, "scale", Loads)
-    load = kept.loads[0] if kept else None
+    load = next((load for load in kept.loads if load.title.startswith("1,000")), None) if kept else None
     yield Budget("1,000 engines at 15 s, of a core", 25, "%", None if load is None else load.core_ratio * 100)
     yield Budget("1,000 engines at 15 s, resident", 250, "MB", None if load is None else load.resident_bytes / 1e6)
     yield Budget("1,000 engines at 15 s, /metrics p99", 50, "ms", None if load is None else load.answer_p99 * 1e3)

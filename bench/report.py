@@ -17,6 +17,7 @@ from bench.growth import Growth
 from bench.imports import Imports
 from bench.peers import Peers
 from bench.picture import Chart, Points
+from bench.profile import Profile
 from bench.scale import Load, Loads
 from bench.sidecar import Sidecars
 from bench.spread import spread
@@ -29,7 +30,7 @@ _PAGE = _ROOT / "docs" / "performance.md"
 _IMAGES = _ROOT / "docs" / "images"
 _SECTION = re.compile(r"(<!-- bench (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _NEVER = "Not measured yet.\n"
-_MOST_PACKAGES = 12
+_MOST_PACKAGES, _MOST_PARTS = 12, 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,7 +122,8 @@ def _scale(results: Path) -> str:
         return _NEVER
     heads = ("", "of a core, %", "resident, MB", "loop lag, ms", "series", "page, MB (packed)", "answer p50 / p99, ms")
     rows = [_load(load) for load in found.loads]
-    return f"{table((*heads, 'scrape p50 / worst, ms'), rows)}\n{found.machine}\n"
+    machines = "\n\n".join(dict.fromkeys(load.machine for load in found.loads))
+    return f"{table((*heads, 'scrape p50 / worst, ms'), rows)}\n{machines}\n"
 
 
 def _load(load: Load) -> list[str]:
@@ -159,7 +161,7 @@ def _imports(results: Path) -> str:
         for item in found.packages[:_MOST_PACKAGES]
     ]
     said = f"Python alone: {found.bare_bytes / 1e6:.1f} MB. The agent: {found.resident_bytes / 1e6:.1f} MB."
-    return f"{table(('', 'modules', 'ms', 'MB'), rows)}\n{said} {found.machine}\n"
+    return f"{table(('', 'modules', 'CPU, ms', 'MB'), rows)}\n{said} {found.machine}\n"
 
 
 def _allocations(results: Path) -> str:
@@ -173,6 +175,14 @@ def _allocations(results: Path) -> str:
     )
 
 
+def _profile(results: Path) -> str:
+    found = result.kept(results, "profile", Profile)
+    if found is None:
+        return _NEVER
+    rows = [[f"`{part.name}`", f"{part.ratio:.1%}"] for part in found.parts[:_MOST_PARTS]]
+    return f"{table(('', 'of the CPU'), rows)}\n{found.targets} targets at {found.every:g} s. {found.machine}\n"
+
+
 SECTIONS: dict[str, Callable[[Path], str]] = {
     "budgets": _budgets,
     "peers": _peers,
@@ -182,6 +192,7 @@ SECTIONS: dict[str, Callable[[Path], str]] = {
     "growth": _growth,
     "imports": _imports,
     "allocations": _allocations,
+    "profile": _profile,
 }
 
 
