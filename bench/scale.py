@@ -27,8 +27,8 @@ _SCRAPED_EVERY = 15.0
 class Load(Struct, frozen=True):
     """What an agent took with all that. ``machine``: and when.
 
-    ``answer_*``: GET /metrics, packed, request to last byte, seconds; ``scrape_*``: by Prometheus's own account, None where
-    it is not installed; ``series``: on the agent's page.
+    ``answer_*``: GET /metrics, packed, request to last byte, seconds; ``scrape_*``: by Prometheus's own account, None
+    where it is not installed; ``series``: on the agent's page.
     """
 
     title: str
