@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
+from fakenvml import Probe
 from live import environment
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import budgets, pages, peers, process, report, result  # noqa: E402  a package beside the tests
+from bench import budgets, cards, pages, peers, process, report, result  # noqa: E402  a package beside the tests
 from bench.access import Access, pace  # noqa: E402
 from bench.growth import Growth, Point  # noqa: E402
 from bench.peers import Peers, Row  # noqa: E402
@@ -129,6 +131,17 @@ def test_children_count_and_stay_counted():
         finally:
             for pid in process.family(both.pid):
                 os.kill(pid, 9)
+
+
+def test_the_driver_has_eight_gpus_of_seven_instances(tmp_path):
+    """What the agent reads of it, each instance with a name of its own."""
+    if shutil.which("cc") is None:
+        assert os.environ.get("CI") != "true", "a C compiler is missing; `make tools` installs one"
+        pytest.skip("no C compiler is installed")
+    with Probe(SimpleNamespace(environ=dict(cards.driver(tmp_path, 7)))) as probe:
+        gpus = probe.read().gpus
+    assert [len(gpu.instances) for gpu in gpus] == [7] * 8
+    assert len({instance.uuid for gpu in gpus for instance in gpu.instances}) == 56
 
 
 def trial(milliseconds, megabytes=50.0):
