@@ -9,13 +9,15 @@ FUZZ   := .cache/fuzz
 SECONDS ?= 60
 TARGETS ?=
 FUZZ_ARGS ?=
+PARTS  := bench bench.sidecar bench.start bench.freshness bench.scale bench.growth bench.imports bench.allocations \
+          bench.profile
 
-.PHONY: run test lint types check check-all check-charts browser kills load lock audit bandit bench fuzz test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
+.PHONY: run test lint types check check-all check-charts browser kills load soak chaos lock audit bandit bench performance fuzz test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
 
-test: $(READY) tools tools-observability  ## every test that needs at most a few minutes
+test: $(READY) tools tools-observability tools-bench  ## every test that needs at most a few minutes
 	$(BIN)/python -m pytest
 
 lint: $(READY)
@@ -50,8 +52,13 @@ bench: $(READY) tools-bench  ## CPU per page, memory, wake-ups and jitter beside
 
 fuzz: $(FUZZ)/.installed ## coverage-guided: SECONDS for each target, TARGETS= for some of tests/fuzz/targets, a table at the end
 	PYTHONPATH=agent:tests $(FUZZ)/bin/python -m fuzz.run --seconds $(SECONDS) $(FUZZ_ARGS) $(TARGETS)
+
 load: $(READY) tools   ## 10,000 scrapes at once beside 2,000 slow clients, 1,000 reloads, 20 stops under load; some minutes
 	INFEROMETER_LOAD=10000 $(BIN)/python -m pytest -s -q tests/test_load.py tests/test_life.py
+
+performance: $(READY) tools tools-bench  ## docs/performance.md and its curves, measured anew: an hour; PARTS=bench.start for one part
+	for part in $(PARTS); do $(BIN)/python -m $$part --out bench/results || exit 1; done
+	$(BIN)/python -m bench.report
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu

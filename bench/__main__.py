@@ -14,9 +14,9 @@ from bench.peers import Peers, Plan, Row
 
 _ALL = ("agent", "vmagent", "prometheus", "loop")
 _STANDARD = (
-    Plan(1, 1.0, _ALL, seconds=6.0),
-    Plan(8, 1.0, _ALL, seconds=6.0),
-    Plan(50, 1.0, _ALL),
+    Plan(1, 1.0, _ALL, seconds=5.0),
+    Plan(8, 1.0, _ALL, seconds=5.0),
+    Plan(50, 1.0, _ALL, seconds=8.0),
     Plan(200, 5.0, _ALL[:-1]),
     Plan(1000, 15.0, _ALL[:-1], seconds=15.0),
 )
@@ -32,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = machine.described()
     stage.say(f"{where}\nmedians of interleaved runs, and their range; ledger and databases on disk")
     rows = []
+    plans = _plans(options)
     with stage.folder() as folder:
-        shelf = Shelf(folder, kinds)
-        for plan in _plans(options):
+        shelf = Shelf(folder, kinds, life_seconds=max(map(peers.longest_seconds, plans)))
+        for plan in plans:
             size = pages.size(kinds[plan.page]).text()
             stage.say(f"\n{plan.runs} runs of {plan.seconds:g} s, the page {plan.page}: {size}")
             trials = peers.measured(plan, shelf, folder)
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = stage.parser("bench", __doc__)
-    parser.add_argument("--quick", action="store_true", help="8 and 50 targets only, for 5 s: two minutes")
+    parser.add_argument("--quick", action="store_true", help="8 and 50 targets only, for 5 s: four minutes")
     parser.add_argument("--targets", type=stage.numbers, help="numbers of targets, e.g. 1,8,50")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two readings of a target")
     parser.add_argument("--runs", type=int, help="interleaved runs of each subject (default: 3)")
@@ -83,11 +84,14 @@ def _titles(plan: Plan) -> dict[str, str]:
 
 
 def _keep(folder: Path | None, rows: list[Row]) -> None:
-    """Rows that were measured before stay, where they are not measured anew."""
     before = result.kept(folder, "peers", Peers) if folder else None
+    result.keep(folder, "peers", Peers(kept_rows(before.rows if before else [], rows)))
+
+
+def kept_rows(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Rows that were measured before stay, where they are not measured anew."""
     new = {row.head for row in rows}
-    old = [row for row in before.rows if row.head not in new] if before else []
-    result.keep(folder, "peers", Peers(sorted([*old, *rows], key=lambda row: (row.every, row.targets))))
+    return sorted([*(row for row in before if row.head not in new), *rows], key=lambda row: (row.every, row.targets))
 
 
 if __name__ == "__main__":

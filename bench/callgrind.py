@@ -34,7 +34,8 @@ def counted(task: Task, site: Site, most: int) -> str:
     said = _run("callgrind_annotate", "--auto=no", str(out))
     total = re.search(r"^([\d,]+) .*PROGRAM TOTALS", said, re.MULTILINE)
     instructions = int(total[1].replace(",", "")) if total else 0
-    functions = [line for line in said.splitlines() if re.match(r"\s*[\d,]+ \(", line) and "PROGRAM" not in line]
+    lines = [re.sub(r"\S*/| \[.*", "", line) for line in said.splitlines()]
+    functions = [line for line in lines if re.match(r"\s*[\d,]+ \(", line) and "PROGRAM" not in line]
     head = f"{count} pages, {instructions / max(count, 1) / 1e6:.2f} million instructions a page\n"
     return "\n".join([head, *functions[:most]])
 

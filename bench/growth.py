@@ -47,29 +47,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     where = machine.described()
     stage.say(where)
-    names = [name for name in subjects.installed() if name != LOOP]
-    trials: dict[str, list[Trial]] = {name: [] for name in names}
-    titles = peers.titles(names)
+    before = result.kept(options.out, "growth", Growth) if options.only and options.out else None
     with stage.folder() as folder:
         shelf = Shelf(folder, {"vllm": pages.vllm()})
-        for targets in options.targets:
-            plan = Plan(targets, options.every, names, options.runs, max(10.0, options.every))
-            for name, done in peers.measured(plan, shelf, folder).items():
-                trials[name].append(sorted(done, key=lambda run: run.core_ratio)[len(done) // 2])
-            stage.say(f"\n{targets} targets at {options.every:g} s")
-            peers.table(titles, {name: done[-1:] for name, done in trials.items()})
-        uptime = _uptime(shelf, folder, options.cycles)
+        trials = before.trials if before and options.only == "uptime" else _by_targets(shelf, folder, options)
+        uptime = before.uptime if before and options.only == "targets" else _uptime(shelf, folder, options.cycles)
+    if before and options.only == "uptime":
+        options.every, options.targets = before.every, before.targets
+    titles = peers.titles(list(trials))
     result.keep(options.out, "growth", Growth(where, options.every, options.targets, titles, trials, uptime))
     return 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = stage.parser("bench.growth", __doc__)
+    parser.add_argument("--only", choices=("targets", "uptime"), help="keep the other as it was measured before")
     parser.add_argument("--targets", type=numbers, default=[10, 50, 100, 200, 400], help="e.g. 10,100,400")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two readings of a target")
     parser.add_argument("--runs", type=int, default=1, help="of which the median is drawn")
     parser.add_argument("--cycles", type=int, default=6000, help="how long memory is watched (ten a second)")
     return parser.parse_args(argv)
+
+
+def _by_targets(shelf: Shelf, folder: Path, options: argparse.Namespace) -> dict[str, list[Trial]]:
+    """By subject, the median trial of each number of targets."""
+    names = [name for name in subjects.installed() if name != LOOP]
+    trials: dict[str, list[Trial]] = {name: [] for name in names}
+    for targets in options.targets:
+        plan = Plan(targets, options.every, names, options.runs, max(10.0, options.every))
+        for name, done in peers.measured(plan, shelf, folder).items():
+            trials[name].append(sorted(done, key=lambda run: run.core_ratio)[len(done) // 2])
+        stage.say(f"\n{targets} targets at {options.every:g} s")
+        peers.table(peers.titles(names), {name: done[-1:] for name, done in trials.items()})
+    return trials
 
 
 def _uptime(shelf: Shelf, folder: Path, cycles: int) -> list[Point]:

@@ -1,4 +1,4 @@
-"""A probe for imports: what each module takes in time and resident memory, without those that it imports itself."""
+"""A probe for imports: what each module takes in CPU time and resident memory, without those that it imports itself."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Imports:
 
         def measured(module: ModuleType) -> None:
             self._inner.append([0.0, 0.0])
-            before, began = resident(), time.perf_counter()
+            before, began = resident(), time.process_time()
             try:
                 load(module)
             finally:
-                seconds, size = time.perf_counter() - began, resident() - before
+                seconds, size = time.process_time() - began, resident() - before
                 inner = self._inner.pop()
                 self.found.append((name, seconds - inner[0], int(size - inner[1])))
                 if self._inner:

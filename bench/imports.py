@@ -1,4 +1,4 @@
-"""``python -m bench.imports``: what the agent imports, and what each package costs in time and resident memory.
+"""``python -m bench.imports``: what the agent imports, and what each package costs in CPU time and resident memory.
 
 Measured in an agent with one engine and eight GPUs that has run for a few seconds, so that what is loaded late is in.
 """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = inside.observed("imports", agent(task), _RUN_SECONDS, 0.1, cards.driver(folder))["found"]
     rows = grouped(found["modules"], whole=options.modules)
     stage.say(f"{where}\nPython alone {found['before'] / 1e6:.1f} MB, the agent {found['now'] / 1e6:.1f} MB\n")
-    stage.say(f"{'':<44}{'modules':>8}{'ms':>8}{'MB':>8}")
+    stage.say(f"{'':<44}{'modules':>8}{'CPU ms':>8}{'MB':>8}")
     for row in rows[: options.most]:
         stage.say(f"{row.name:<44}{row.modules:>8}{row.seconds * 1e3:>8.1f}{row.resident_bytes / 1e6:>8.2f}")
     total = sum(row.seconds for row in rows), sum(row.resident_bytes for row in rows)

@@ -13,12 +13,11 @@ _ROOT = Path(__file__).parents[1]
 
 
 def described() -> str:
-    """Processor, cores, kernel, Python, the commit and the day, on one line."""
+    """Processor, cores, kernel, file system, Python, the commit and the day, on one line."""
     load = os.getloadavg()[0]
-    return (
-        f"{_processor()}, {os.cpu_count()} cores (load {load:.1f} before), {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, commit {_commit()}, {datetime.now(UTC).date()}"
-    )
+    system = f"{platform.system()} {platform.release()}, {_file_system(_ROOT)}, Python {platform.python_version()}"
+    cores = f"{os.cpu_count()} cores (load {load:.1f} before)"
+    return f"{_processor()}, {cores}, {system}, commit {_commit()}, {datetime.now(UTC).date()}"
 
 
 def _processor() -> str:
@@ -28,13 +27,20 @@ def _processor() -> str:
     return platform.machine()
 
 
+def _file_system(path: Path) -> str:
+    """The type of the one that a path is on: commits to memory would cost nothing."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    around = [(len(where), kind) for _, where, kind, *_ in mounts if path.is_relative_to(where)]
+    return max(around, default=(0, "unknown file system"))[1]
+
+
 def _commit() -> str:
-    """The commit, and whether the files differ from it."""
+    """The commit, and whether the code differs from it."""
     git = shutil.which("git")
     if git is None or not (_ROOT / ".git").exists():
         return "unknown"
     said = [
         subprocess.run([git, *words], cwd=_ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S603  git
-        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain"])
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", "agent", "bench/*.py"])
     ]
     return said[0].strip() + (" with changes" if said[1] else "")

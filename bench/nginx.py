@@ -19,8 +19,7 @@ from bench.pages import Page
 from bench.process import free_port, started
 
 LIFE_SECONDS = 1000  # then the pages begin anew, as after a restart of all engines
-_GROUPS = 10  # targets whose pages are apart in time; the last digit of the address tells which
-_SECONDS_APART = 7
+_SECONDS_APART = 7  # the pages of targets whose addresses end in one digit and in the next
 _LARGE_SECONDS, _LARGE_FILES = 15, 10
 _START_SECONDS = 20.0
 _CONFIG = """\
@@ -87,11 +86,15 @@ def installed() -> str:
 class Shelf:
     """Pages as files under ``folder``, made once for all sites.
 
-    ``large``: kinds of which a file a second would fill the disk. They change every 15 s, and no more after 150 s.
+    ``life_seconds``: for how long they change, at most 1000. ``large``: kinds of which a file a second would fill the
+    disk; they change every 15 s, and no more after 150 s.
     """
 
-    def __init__(self, folder: Path, kinds: Mapping[str, Page], large: Collection[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, kinds: Mapping[str, Page], large: Collection[str] = (), life_seconds: float = LIFE_SECONDS
+    ) -> None:
         self._folder, self._kinds, self._large = folder, kinds, large
+        self._last = int(min(life_seconds, LIFE_SECONDS)) - 1
 
     def page(self, kind: str, second: int) -> Path:
         """The file with the page of a second."""
@@ -126,11 +129,11 @@ class Shelf:
         root = folder / kind
         now = time.time()
         begin = int(now * 10) if tenths else int(now)
-        for group in range(_GROUPS):
+        for group in {int(listen.partition(":")[0][-1]) for listen in listens}:
             (root / str(group)).mkdir(parents=True)
             for age in range(LIFE_SECONDS):
                 name = f"{(begin + age) % LIFE_SECONDS:03d}"
-                (root / str(group) / name).symlink_to(self.page(kind, age + group * _SECONDS_APART))
+                (root / str(group) / name).symlink_to(self.page(kind, min(age, self._last) + group * _SECONDS_APART))
         lines = "\n".join(f"        listen {listen};" for listen in listens)
         return _SERVER.format(listens=lines, folder=folder, root=root)
 

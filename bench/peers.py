@@ -51,6 +51,11 @@ class Plan(Struct, frozen=True):
     page: str = "vllm"
 
 
+def longest_seconds(plan: Plan) -> float:
+    """What a row takes on a machine that is slow."""
+    return 120 + 3 * plan.runs * len(plan.names) * (plan.seconds + 2 * plan.every + 5)
+
+
 def measured(plan: Plan, shelf: Shelf, folder: Path) -> dict[str, list[Trial]]:
     """Let every subject read in turn, as often as the plan says."""
     trials: dict[str, list[Trial]] = {name: [] for name in plan.names}

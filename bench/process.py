@@ -31,12 +31,12 @@ class Usage(Struct, frozen=True):
 
 def usage(pid: int) -> Usage:
     """What a process and its children have used so far."""
-    family = list(_family(pid))
+    members = list(family(pid))
     return Usage(
-        cpu_seconds=sum(_cpu_seconds(member) for member in family),
-        resident_bytes=sum(_memory(member, "Rss") for member in family),
-        proportional_bytes=sum(_memory(member, "Pss") for member in family),
-        wakeups=sum(_wakeups(member) for member in family),
+        cpu_seconds=sum(_cpu_seconds(member) for member in members),
+        resident_bytes=sum(_memory(member, "Rss") for member in members),
+        proportional_bytes=sum(_memory(member, "Pss") for member in members),
+        wakeups=sum(_wakeups(member) for member in members),
     )
 
 
@@ -76,11 +76,12 @@ def _open_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _family(pid: int) -> Iterator[int]:
+def family(pid: int) -> Iterator[int]:
+    """A process and its descendants that are alive."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in _read(task / "children").split():
-            yield from _family(int(child))
+            yield from family(int(child))
 
 
 def _cpu_seconds(pid: int) -> float:

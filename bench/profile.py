@@ -13,10 +13,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import callgrind, inside, machine, pages, stage
+from msgspec import Struct
+
+from bench import callgrind, inside, machine, pages, result, stage
 from bench.allocations import read_between
 from bench.nginx import Shelf, Site
 from bench.subjects import Task, agent
+
+_MOST_PARTS = 22
+
+
+class Part(Struct, frozen=True):
+    """A part of the agent, a package or a function in C, and its share of the CPU."""
+
+    name: str
+    ratio: float
+
+
+class Profile(Struct, frozen=True):
+    """All parts, the largest first. ``seconds_per_page``: under the profiler."""
+
+    machine: str
+    targets: int
+    every: float
+    seconds_per_page: float
+    parts: Sequence[Part]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--callgrind", action="store_true", help="instructions by valgrind; takes minutes")
     parser.add_argument("--most", type=int, default=40, help="functions to print")
     options = parser.parse_args(argv)
-    stage.say(machine.described())
+    where = machine.described()
+    stage.say(where)
     every = options.every or (20.0 if options.callgrind else 1.0)
     with (
         stage.folder() as folder,
@@ -40,11 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.callgrind:
             stage.say(callgrind.counted(task, site, options.most))
         else:
-            _profile(task, site, options)
+            seconds, parts = _profile(task, site, options)
+            result.keep(options.out, "profile", Profile(where, options.targets, every, seconds, parts))
     return 0
 
 
-def _profile(task: Task, site: Site, options: argparse.Namespace) -> None:
+def _profile(task: Task, site: Site, options: argparse.Namespace) -> tuple[float, list[Part]]:
+    """Print, and give seconds per page and the parts."""
     seen = inside.observed("calls", agent(task), options.warm_up, options.seconds)
     count, rows = read_between(site, seen["began"], seen["ended"]), seen["found"]
     busy = [row for row in rows if not _waits(row)]
@@ -53,12 +77,13 @@ def _profile(task: Task, site: Site, options: argparse.Namespace) -> None:
     parts = Counter[str]()
     for row in busy:
         parts[_part(row[0], row[2])] += row[4]
-    for part, seconds in parts.most_common(22):
+    for part, seconds in parts.most_common(_MOST_PARTS):
         stage.say(f"{seconds / whole:>5.1%}{seconds / count * 1e3:>9.3f}  {part}")
     stage.say("\n  own ms   with inner ms   calls   (all per page)  function")
     for path, line, name, calls, own, inner in sorted(busy, key=lambda row: -row[4])[: options.most]:
         where = f"{'/'.join(Path(path).parts[-3:])}:{line} " if line else ""
         stage.say(f"{own / count * 1e3:>8.3f}{inner / count * 1e3:>16.3f}{calls / count:>8.1f}   {where}{name}")
+    return whole / count, [Part(part, seconds / whole) for part, seconds in parts.most_common(_MOST_PARTS)]
 
 
 def _waits(row: Sequence[Any]) -> bool:

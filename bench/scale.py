@@ -25,12 +25,14 @@ _SCRAPED_EVERY = 15.0
 
 
 class Load(Struct, frozen=True):
-    """What an agent took with all that. ``answer_*``: GET /metrics, packed, request to last byte, seconds.
+    """What an agent took with all that. ``machine``: and when.
 
-    ``scrape_*``: by Prometheus's own account; None where it is not installed. ``series``: on the agent's page.
+    ``answer_*``: GET /metrics, packed, request to last byte, seconds; ``scrape_*``: by Prometheus's own account, None
+    where it is not installed; ``series``: on the agent's page.
     """
 
     title: str
+    machine: str
     core_ratio: float
     resident_bytes: float
     lag_seconds: float
@@ -44,9 +46,8 @@ class Load(Struct, frozen=True):
 
 
 class Loads(Struct, frozen=True):
-    """All of them. ``machine``: and when."""
+    """All of them."""
 
-    machine: str
     loads: Sequence[Load]
 
 
@@ -67,17 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--answers", type=int, default=120, help="readings of /metrics that are timed, two a second")
     parser.add_argument("--only", help="part of the title of the installations to measure")
     options = parser.parse_args(argv)
-    where = machine.described()
-    stage.say(where)
-    loads = []
+    stage.say(machine.described())
+    loads: list[Load] = []
     with stage.folder() as folder:
         shelf = Shelf(folder, {"vllm": pages.vllm(), "models": pages.models(_MODELS)}, large={"models"})
-        cases = [case for case in _cases(folder) if options.only is None or options.only in case.title]
+        cases = _cases(folder)
         for number, case in enumerate(cases):
+            if options.only is not None and options.only not in case.title:
+                continue
             with shelf.site(f"site-{number}", case.targets) as site:
                 loads.append(_load(case, site, folder / str(number), options.seconds, options.answers))
             _show(loads[-1])
-    result.keep(options.out, "scale", Loads(where, loads))
+    before = result.kept(options.out, "scale", Loads) if options.out else None
+    known = {load.title: load for load in [*(before.loads if before else ()), *loads]}
+    result.keep(options.out, "scale", Loads([known[case.title] for case in cases if case.title in known]))
     return 0
 
 
@@ -109,6 +113,7 @@ def _load(case: Case, site: Site, folder: Path, seconds: float, count: int) -> L
     cuts = statistics.quantiles([answer.seconds for answer in answers], n=100, method="inclusive")
     return Load(
         title=case.title,
+        machine=machine.described(),
         core_ratio=(after.cpu_seconds - before.cpu_seconds) / took,
         resident_bytes=after.resident_bytes,
         lag_seconds=late or 0.0,

@@ -19,5 +19,5 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing $* ($why)" >&2
 $sudo apt-get update -qq
-# Debian's prometheus starts a server where there is an init system; only its promtool is wanted.
+# Debian's prometheus and nginx start a server where there is an init system; only the programs are wanted.
 $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
