@@ -52,7 +52,7 @@ def test_what_is_over_the_limit_is_left_out_by_whole_label_sets():
     follower.read(page(T, by_user(100, 0), start=1), page(T + 5, by_user(100, 7), start=1))
     assert follower.tokens("input_uncached") == follower.tokens("output") == 10 * 7
     assert follower.outcome("ok") == 7
-    assert follower.meter.dropped == {"series": 2 * 180, "all_series": 0}
+    assert follower.meter.capacity.dropped == {"series": 2 * 180, "all_series": 0}
 
 
 def test_histograms_and_other_counters_go_before_tokens():
@@ -61,7 +61,7 @@ def test_histograms_and_other_counters_go_before_tokens():
     counters = {"prompt_tokens": 5, "output_tokens": 5, "finished_ok": 5, "http_ended": 9}
     follower.read(page(T, start=1), page(T + 5, counters, seen=seen, start=1))
     assert (follower.tokens(), follower.outcome("ok"), follower.observations("ttft")) == (10, 5, 0)
-    assert follower.meter.dropped["series"] == 6
+    assert follower.meter.capacity.dropped["series"] == 6
 
 
 def test_a_series_that_is_followed_stays_and_a_dropped_one_never_looks_like_a_reset():
@@ -106,7 +106,7 @@ def test_a_new_process_has_all_the_room():
     follower.read(page(T, by_user(10, 5), start=1), page(T + 5, by_user(20, 5), start=5))
     follower.read(page(T + 10, {("prompt_tokens", "m", "new[x]"): 3}, start=9))
     assert follower.meter._engines["e"].state.marks.size == 1
-    assert follower.meter._held == 1
+    assert follower.meter.capacity.held == 1
 
 
 def test_the_room_of_all_engines_together():
@@ -115,12 +115,12 @@ def test_the_room_of_all_engines_together():
     follower = limited(1000, 10, *names)
     for at in (T, T + 5):
         follower.at(at, *(page(at, by_user(3, at), engine=name, start=1) for name in names))
-    assert follower.meter._held == 10
-    assert follower.meter.dropped == {"series": 0, "all_series": 2 * (4 + 7)}
+    assert follower.meter.capacity.held == 10
+    assert follower.meter.capacity.dropped == {"series": 0, "all_series": 2 * (4 + 7)}
     follower.meter.watch([watch("b", "c")], 5.0, room=Room(1000, 10))
-    assert follower.meter._held == 3
+    assert follower.meter.capacity.held == 3
     follower.at(T + 10, *(page(T + 10, by_user(3, T), engine=name, start=1) for name in ("b", "c")))
-    assert follower.meter._held == 10
+    assert follower.meter.capacity.held == 10
     assert all(engine.state.marks.size <= 7 for engine in follower.meter._engines.values())
 
 

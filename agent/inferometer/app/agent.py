@@ -246,7 +246,7 @@ class Agent:
             values |= self._spans.values() | self._receivers.values()
         if self._config.storage.path is not None:
             values["inferometer_ledgers_set_aside", ()] = float(self._ledger.kept_aside)
-        for limit, count in (self._meter.dropped | self._inventory.dropped).items():
+        for limit, count in (self._meter.capacity.dropped | self._inventory.dropped).items():
             values["inferometer_series_dropped_total", (limit,)] = float(count)
         return values | {
             ("inferometer_config_last_reload_successful", ()): float(self._reload_ok),

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from inferometer.interval import verdicts
+from inferometer.interval.absence import unproven_seconds
+from inferometer.interval.capacity import Capacity
 from inferometer.interval.engine import EngineState, Reading
 from inferometer.interval.followed import (
     Common,
@@ -22,7 +24,7 @@ from inferometer.interval.followed import (
 )
 from inferometer.interval.joules import Assumed, Joules
 from inferometer.interval.left import Left
-from inferometer.interval.rest import rests, working
+from inferometer.interval.rest import Activity
 from inferometer.interval.roles import scoped
 from inferometer.interval.room import Room
 from inferometer.interval.watch import Watch
@@ -39,9 +41,7 @@ from inferometer.model import (
     Traced,
 )
 
-_HELD_BEYOND_READING_SECONDS = 900.0
 _KNOWN_AGAIN_SECONDS = 60.0
-_NEWS_SECONDS = 10.0
 _STEP_SECONDS = 0.001
 _TIME_TO_RETURN_SECONDS = 3600.0
 
@@ -50,7 +50,7 @@ class Meter:
     """Follows every watched engine; ``interval`` is the time in seconds between two readings of one.
 
     ``watched_since``: unix time since when a workload has been watched; workloads that are not in it start now.
-    ``dropped``: series left out of pages, each time that they were, by what there was no room in.
+    ``capacity``: how many series are followed.
     """
 
     def __init__(self, watches: Iterable[Watch], interval: float) -> None:
@@ -63,9 +63,8 @@ class Meter:
         self._missing: frozenset[str] = frozenset()
         self._done: list[Interval] = []
         self._changed: set[str] = set()
-        self._gpus: dict[str, tuple[float, Gpu]] = {}
-        self.dropped = {"series": 0, "all_series": 0}
-        self._room, self._held = Room(), 0
+        self._activity = Activity()
+        self.capacity = Capacity()
         self._at = self._ahead = 0.0
         self._began: float | None = None
         self.watch(watches, interval)
@@ -78,7 +77,7 @@ class Meter:
         room: Room = Room(),  # noqa: B008
     ) -> None:
         """Follow these workloads from now on; engines that stay keep their state, those that return their counters."""
-        self._interval, self._assumed, self._room = interval, assumed, room
+        self._interval, self._assumed, self.capacity.room = interval, assumed, room
         old, self._engines = self._engines, {}
         for watch in watches:
             for watched, part, scope in zip(watch.members, watch.parts(), watch.scopes(), strict=True):
@@ -104,7 +103,8 @@ class Meter:
                 self._changed.add(name)
         for signal in signals:
             if isinstance(signal, GpuReading):
-                self._add_gpus(signal)
+                self._activity.take(signal)
+                self.joules.read(signal, self._watches(), self._rests, self._assumed, self._interval)
             elif isinstance(signal, HostReading):
                 self.joules.read_host(signal, self._watches(), resting=all(map(self._rests, self._watches())))
             elif isinstance(signal, EngineSignal) and signal.engine in self._engines:
@@ -122,6 +122,7 @@ class Meter:
         elif abs(ahead - self._ahead) > _STEP_SECONDS:
             self.watched_since = {name: since + ahead - self._ahead for name, since in self.watched_since.items()}
         self._at, self._ahead = batch.at, ahead
+        self._activity.see(batch.at, self._interval)
         if batch.at - self._began > _TIME_TO_RETURN_SECONDS:
             self._changed |= self._left.forget(batch.at, ahead)
             followed = {engine.watch.workload for engine in self._engines.values()}
@@ -225,7 +226,7 @@ class Meter:
     def _resume(self, engine: Followed, mark: Mark) -> None:
         """Go on where the agent stopped: the time since is still to be settled."""
         engine.state, engine.away, engine.kept = mark.shifted(self._ahead), True, mark.gpus
-        self._held += engine.state.marks.size
+        self.capacity.take(engine.state)
 
     def views(self) -> tuple[EngineView, ...]:
         """Every engine as its newest page shows it."""
@@ -235,15 +236,6 @@ class Meter:
         """Every workload once."""
         return list({engine.watch.workload: engine.watch for engine in self._engines.values()}.values())
 
-    def _add_gpus(self, reading: GpuReading) -> None:
-        self._gpus |= {gpu.uuid: (reading.at, gpu) for gpu in reading.gpus}
-        self.joules.read(reading, self._watches(), self._rests, self._assumed, self._interval)
-
-    def _seen(self) -> dict[str, Gpu]:
-        """The GPUs of which there is news: what one did long ago says nothing of now."""
-        oldest = self._at - max(_NEWS_SECONDS, 2 * self._interval)
-        return {uuid: gpu for uuid, (at, gpu) in self._gpus.items() if at >= oldest}
-
     def _rests(self, watch: Watch, gpu: Gpu | None = None) -> bool:
         """Whether a workload leaves a GPU, or all of its own, with nothing to do.
 
@@ -252,9 +244,8 @@ class Meter:
         engines = [self._engines[member.engine] for member in watch.engines]
         if engines and all(e.up and e.label == "idle" and e.state and e.state.pulse.at_rest for e in engines):
             return True
-        seen = self._seen()
-        held = [gpu] if gpu is not None else [seen[hold.gpu] for hold in watch.holds if hold.gpu in seen]
-        return all(e.up for e in engines) and all(map(rests, held)) and bool(held or not engines)
+        rests = self._activity.rests(watch, gpu)
+        return all(e.up for e in engines) and (not engines if rests is None else rests)
 
     def _cut(self, engine: Followed) -> None:
         """From now on the engine holds more or fewer GPUs: what it held until now is settled as it was."""
@@ -265,7 +256,7 @@ class Meter:
         """A stretch in which no page told anything: of a workload without engines the GPUs may tell."""
         interval = self._close(engine, at, "unknown")
         if not engine.watched.engine:
-            interval.working = working(engine.watch.holds, self._seen())
+            interval.working = self._activity.working(engine.watch.holds)
             if interval.working is not None:
                 interval.state = "busy" if interval.working > 0 else "idle"
         return interval
@@ -286,7 +277,7 @@ class Meter:
             return
         engine.state = mark.shifted(self._ahead)
         engine.state.settled_at = self._at
-        self._held += engine.state.marks.size
+        self.capacity.take(engine.state)
 
     def _leave(self, name: str, engine: Followed, state: EngineState, *, settle: bool) -> None:
         """The engine is no longer followed: ``settle`` what it did until now, and remember its counters."""
@@ -295,7 +286,7 @@ class Meter:
             last.strata = self._last(engine, state, self._at)
             self._tell(engine, state, last)
             self._done.append(last)
-        self._held -= state.marks.size
+        self.capacity.free(state)
         self.joules.take(engine.watch.workload, engine.watched.engine)  # of a workload that is gone, nobody's
         self._left.keep(name, msgspec.msgpack.encode(Mark(self._ahead, state, left=True)), self._at)
         self._changed.add(name)
@@ -315,7 +306,7 @@ class Meter:
         if engine.away:
             self._come_back(engine, state, signal.at, None if born is None else born - self._ahead)
         before, was_running = state.read_at, state.running
-        reading = self._read(engine, state, signal)
+        reading = self.capacity.read(state, signal, self._watched_since(engine))
         new_models = state.models.keys() - engine.known_models
         for model in new_models:
             engine.known_models.add(model)
@@ -334,15 +325,6 @@ class Meter:
         interval.opens = bool(new_models) or engine.opened != interval.traced
         engine.opened = interval.traced
         self._done.append(interval)
-
-    def _read(self, engine: Followed, state: EngineState, signal: EngineSignal) -> Reading:
-        """The page, as far as there is room for its series beside those of all others."""
-        held = state.marks.size
-        left = held + max(0, self._room.all_series - self._held)
-        reading = state.read(signal, self._watched_since(engine), min(self._room.series, left))
-        self._held += state.marks.size - held
-        self.dropped["series" if self._room.series <= left else "all_series"] += reading.dropped
-        return reading
 
     def _is_patient_no_more(self, at: float) -> bool:
         """Whether an engine that does not answer had its time to: one slow page is no proof that nobody is there."""
@@ -376,17 +358,9 @@ class Meter:
         return "busy" if reading.moved or running else "idle"
 
     def _come_back(self, engine: Followed, state: EngineState, at: float, born: float | None = None) -> None:
-        """Settle the agent's own absence as far as the GPUs were provably held (design §7, agent away).
-
-        Without a page (or a start time on it) nothing is proven beyond 15 min after the last reading.
-        """
+        """Settle the agent's own absence."""
         engine.away = False
-        gap_start = state.settled_at
-        if born is not None:
-            lost = min(max(born, gap_start), at) - gap_start
-        else:
-            last = state.read_at if state.read_at is not None else gap_start
-            lost = max(0.0, at - max(gap_start, last + _HELD_BEYOND_READING_SECONDS))
+        lost = unproven_seconds(state, at, born)
         held = engine.watched.gpus if engine.kept is None else engine.kept
         if born is None and lost > 0:
             self._done.append(self._close(engine, at - lost, "unknown", held))

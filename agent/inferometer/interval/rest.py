@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from inferometer.interval.watch import Hold
-from inferometer.model import Gpu
+from inferometer.interval.watch import Hold, Watch
+from inferometer.model import Gpu, GpuReading
 
-
-def rests(gpu: Gpu) -> bool:
-    """Whether the GPU is measured to do nothing."""
-    found = _activity(gpu, "")
-    return found is not None and found <= 0
+_NEWS_SECONDS = 10.0
 
 
-def working(holds: Iterable[Hold], gpus: Mapping[str, Gpu]) -> float | None:
-    """The share of what is held that works at this moment; None where any of it is not measured."""
-    held = works = 0.0
-    for hold in holds:
-        gpu = gpus.get(hold.gpu)
-        activity = _activity(gpu, hold.instance) if gpu is not None and gpu.up else None
-        if hold.slices and not hold.instance:
-            activity = 0.0  # no instance, so that nothing can run there
-        if activity is None:
-            return None
-        held += hold.fraction
-        works += hold.fraction * (activity > 0)
-    return works / held if held > 0 else None
+class Activity:
+    """What the newest readings of GPUs say: what one did long ago says nothing of now."""
+
+    def __init__(self) -> None:
+        self._gpus: dict[str, tuple[float, Gpu]] = {}
+        self._at = self._news_seconds = 0.0
+
+    def see(self, at: float, interval: float) -> None:
+        """It is ``at`` now, and what is older than some intervals is no news."""
+        self._at, self._news_seconds = at, max(_NEWS_SECONDS, 2 * interval)
+
+    def take(self, reading: GpuReading) -> None:
+        """A reading of GPUs."""
+        self._gpus |= {gpu.uuid: (reading.at, gpu) for gpu in reading.gpus}
+
+    def rests(self, watch: Watch, gpu: Gpu | None) -> bool | None:
+        """Whether a GPU, or all that a workload holds, is measured to do nothing; None where there is none."""
+        held = [gpu] if gpu is not None else [self._newest(hold.gpu) for hold in watch.holds]
+        found = [_activity(one, "") for one in held if one is not None]
+        return all(activity is not None and activity <= 0 for activity in found) if found else None
+
+    def working(self, holds: Iterable[Hold]) -> float | None:
+        """The share of what is held that works at this moment; None where any of it is not measured."""
+        held = works = 0.0
+        for hold in holds:
+            gpu = self._newest(hold.gpu)
+            activity = _activity(gpu, hold.instance) if gpu is not None and gpu.up else None
+            if hold.slices and not hold.instance:
+                activity = 0.0  # no instance, so that nothing can run there
+            if activity is None:
+                return None
+            held += hold.fraction
+            works += hold.fraction * (activity > 0)
+        return works / held if held > 0 else None
+
+    def _newest(self, uuid: str) -> Gpu | None:
+        at, gpu = self._gpus.get(uuid, (0.0, None))
+        return gpu if at >= self._at - self._news_seconds else None
 
 
 def _activity(gpu: Gpu, instance: str) -> float | None:
