@@ -73,7 +73,7 @@ def written(disk, folder, lives):
     return exposed
 
 
-def images(disk, count, rng, to, first=0, most=None):
+def images(disk, count, rng, to, *, first=0, most=None):
     """So many cuts amid the ``most`` records after the ``first``: which, until when nothing else was done.
 
     The image is in ``to``.
@@ -141,7 +141,7 @@ def test_a_power_cut_while_a_ledger_is_set_aside(tmp_path, library):
     first = len(records(disk.log))
     exposed = written(disk, folder, [(20,)])
     rng, done = random.Random(SEED), records(disk.log)
-    for number, until in images(disk, IMAGES // 4, rng, tmp_path / "image", first, 60):
+    for number, until in images(disk, IMAGES // 4, rng, tmp_path / "image", first=first, most=60):
         image = tmp_path / "image/ledger"
         least = max((n for at, n in exposed if at < until), default=0)
         ledger = Ledger(image, "USD", lambda: NOON)
@@ -183,7 +183,7 @@ def test_an_agent_goes_on_after_a_power_cut(tmp_path, library):
         done = truth["prompt_tokens"] + truth["output_tokens"]
         first = next(n for n, record in enumerate(records(disk.log)) if record.at > seen[0][0])
         rng = random.Random(SEED)
-        for number, until in images(disk, max(1, IMAGES // 50), rng, tmp_path / "image", first):
+        for number, until in images(disk, max(1, IMAGES // 50), rng, tmp_path / "image", first=first):
             exposed = {}
             for at, page in seen:
                 if at < until:
