@@ -12,7 +12,7 @@ from exports import VLLM, add_resource, add_span, post, some_id
 from live import Scoped
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-_BATCH = 16
+_BATCH = 512  # the default of OpenTelemetry
 
 
 class Exporter(Scoped):

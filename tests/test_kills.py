@@ -345,7 +345,7 @@ class Trial:
 
     def ends(self, agent):
         """Everything is at rest: the page on which all that happened is counted."""
-        eventually(lambda: not self.exporter.waiting, "every span acknowledged")
+        eventually(lambda: not self.exporter.waiting, "every span acknowledged", seconds=120)
         self.meters.stop()
         wanted = {engine: plus(engine.base, engine.now()) for engine in self.followed}
         drawn = pytest.approx(sum(self.meters.drawn()), abs=0.001 * len(WATTS) + 1e-6)  # NVML counts millijoules
