@@ -250,9 +250,9 @@ def test_reloads_leave_nothing_behind(tmp_path, busy):
 
     write(0)
     levels = asyncio.run(scenario())
-    tasks, files, memory = zip(*levels, strict=True)
+    tasks, opened, memory = zip(*levels, strict=True)
     assert max(tasks) <= tasks[0] + 3, levels
-    assert max(files) <= files[0] + 5, levels
+    assert max(opened) <= opened[0] + 5, levels
     assert memory[-1] <= memory[0] + (10 if FULL else 5), levels
 
 

@@ -10,11 +10,13 @@ import socket
 import sys
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import inferometer
 import pytest
 from crowd import Slow, raise_open_files, scrape_at_once
+from inferometer.exposition.connections import MOST
 from live import Agent, Process, eventually, fetch
 from pacer import Pacer
 from prometheus_client.parser import text_string_to_metric_families
@@ -170,3 +172,25 @@ def test_a_slow_request_a_large_head_and_an_answer_nobody_takes_are_ended(tmp_pa
         for reason in ("large_head", "slow_request", "slow_reader"):
             agent.until(lambda page, reason=reason: page.sum(refused, server="web", reason=reason) == 1, reason)
         agent.until(lambda page: page.sum("inferometer_http_connections", server="web") == 1)
+
+
+def test_connections_are_kept_and_those_that_rest_make_room(tmp_path, pacer):
+    """One after the other on the same connection; when all are taken, whoever rests is closed for who asks."""
+    with Agent(tmp_path / "log", "--engine.url", pacer.url, "--interval", "200ms") as agent:
+        agent.until(lambda page: page.sum("inferometer_tokens_total"))
+        host, port = "127.0.0.1", int(agent.url.rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            kept = HTTPConnection(host, port, timeout=30)
+            stack.callback(kept.close)
+            for _ in range(3):
+                kept.request("GET", "/metrics")
+                assert len(kept.getresponse().read()) > 1000
+                assert kept.sock is not None, "closed by the server"
+                time.sleep(0.2)
+            resting = [stack.enter_context(socket.create_connection((host, port), 30)) for _ in range(MOST)]
+            for one in resting:
+                one.sendall(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+            eventually(lambda: agent.get("/metrics")[0] == 200)
+            page = agent.page()
+            assert page.sum("inferometer_http_connections", server="web") <= MOST
+            assert not page.sum("inferometer_http_connections_refused_total"), "to rest is no fault"

@@ -29,11 +29,12 @@ def farewell(reason: str) -> bytes:
 
 
 class Strict(Struct, frozen=True):
-    """How requests are read."""
+    """How requests are read. ``idle_seconds``: between two; Prometheus asks every minute or sooner."""
 
     auto_decompress: bool = True
     max_headers: int = 64
     lingering_seconds: float = 2.0
+    idle_seconds: float = 300.0
 
 
 class Keeper(Protocol):
@@ -62,7 +63,7 @@ class Connection(web.RequestHandler):
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=0.0,  # that is the keeper's to see to
+            keepalive_timeout=how.idle_seconds,
             max_headers=how.max_headers,
             lingering_time=how.lingering_seconds,
             auto_decompress=how.auto_decompress,

@@ -37,7 +37,6 @@ _SEND_BUFFER_BYTES = 1 << 16  # in the kernel, which doubles it; its own choice 
 _LOOK_SECONDS, _LOOK_SECONDS_WHEN_FULL = 0.5, 0.1
 _HEAD_SECONDS = 10.0  # from the opening, or the first byte of the next request, to the end of its head
 _STALL_SECONDS = 10.0  # with nothing taken of an answer
-_IDLE_SECONDS = 300.0  # between two requests; Prometheus asks every minute or sooner
 _PARTING_SECONDS = 1.0  # for the other side to close, when it was told why
 _SPARED_SECONDS = 1.0  # a connection that is new is not closed for another's sake
 _SPARED_SECONDS_WITHIN_A_HEAD = 0.25
@@ -229,9 +228,8 @@ class Connections:
             return ""
         if connection.stalled_since is not None:
             return "slow_reader" if now - connection.stalled_since > _STALL_SECONDS else ""
-        if connection.head_since is not None:
-            return "slow_request" if now - connection.head_since > _HEAD_SECONDS else ""
-        return "idle" if connection.rests(now) > _IDLE_SECONDS else ""
+        late = connection.head_since is not None and now - connection.head_since > _HEAD_SECONDS
+        return "slow_request" if late else ""
 
     def _may_go(self, connection: Connection, now: float) -> bool:
         """Whether it asks for nothing or takes nothing, and is not so new that it may be about to."""
@@ -243,7 +241,7 @@ class Connections:
 
     def refuse(self, connection: Connection, reason: str) -> None:
         """End a connection for this reason; one that only rested is closed without being counted."""
-        if reason in self.refusals and (connection.has_begun or reason != "crowded"):
+        if connection.has_begun or reason != "crowded":
             self.refusals[reason] += 1
         if len(self._parting) >= 2 * self.most:
             connection.abort()
