@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from contextlib import asynccontextmanager
@@ -46,13 +47,23 @@ async def whence(request):
     return web.Response(text=str(request.get_extra_info("peername")[1]))
 
 
+async def endless(request):
+    """A stream that its server never ends."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b"more\n")
+        await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def serving(folder, text):
-    """A server with a page and the probes; yields its base URL and its configuration."""
+    """A server with a page, a stream and the probes; yields its base URL and its configuration."""
     config = WebConfig(written(folder, text))
     app = web.Application()
     for path in ("/metrics", "/-/healthy", "/-/ready"):
         app.router.add_get(path, whence)
+    app.router.add_get("/stream", endless)
     Gate(config).install(app)
     listener = await listen(app, "127.0.0.1:0", tls=config.context())
     try:

@@ -8,7 +8,8 @@ import threading
 import aiohttp
 import bcrypt
 import pytest
-from gated import RIGHT, WRONG, basic, get, hashed, login, serving
+from gated import RIGHT, WRONG, basic, get, hashed, login, serving, written
+from inferometer.web import gate
 from inferometer.web import users as users_module
 from inferometer.web.users import Users
 
@@ -212,6 +213,24 @@ def test_too_many_logins_are_told_to_come_back(folder, monkeypatch):
             return [task.result() for task in done], sorted(await asyncio.gather(*asked))
 
     assert asyncio.run(run()) == ([429], [401, 401, 401, 401, 429])
+
+
+def test_a_stream_ends_when_its_password_is_withdrawn(folder, monkeypatch):
+    """It is cut; an answer that is short is not."""
+    monkeypatch.setattr(gate, "_GRACE_SECONDS", 0.1)
+
+    async def run():
+        good = f"basic_auth_users: {{bob: '{hashed('right')}'}}"
+        async with serving(folder, good) as (base, _), aiohttp.ClientSession() as client:
+            async with client.get(f"{base}/stream", headers={"Authorization": RIGHT}) as response:
+                assert await response.content.readline() == b"more\n"
+                written(folder, good.replace("bob", "eve"))
+                answers = [await get(f"{base}/metrics", authorization=RIGHT)]
+                with pytest.raises(aiohttp.ClientError):
+                    await asyncio.wait_for(response.read(), 30)
+            return [*answers, await get(f"{base}/stream", authorization=RIGHT)]
+
+    assert asyncio.run(run()) == [401, 401]
 
 
 def test_headers_of_the_file_are_on_every_answer(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -32,12 +32,13 @@ class Settings(Struct, frozen=True):
 class WebConfig:
     """One web configuration file. Raises ConfigError where the first reading finds a fault.
 
-    A look at whether a file has changed costs a stat for each of them, some microseconds; it is made at every request
-    and every new connection.
+    ``changed`` is called when new settings hold. Whether a file has changed is looked at with every request and every
+    new connection; it costs a stat for each file, some microseconds.
     """
 
     def __init__(self, path: str) -> None:
         self._path, self._fault = path, ""
+        self.changed: Callable[[], None] = _nobody
         self._watched: tuple[str, ...] = ()
         self._stamp: _Stamp = ()
         self._settings = self._load()
@@ -80,6 +81,7 @@ class WebConfig:
             _log.error("the web configuration is bad; the last good one stays", extra={"error": fault})
         elif not fault:
             self._settings = settings
+            self.changed()
             _log.info("the web configuration is loaded again", extra={"file": self._path})
         self._fault = fault
 
@@ -120,3 +122,7 @@ def _stat(path: str) -> tuple[int, int, int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+
+
+def _nobody() -> None:
+    """Nobody is told before anybody asks."""

@@ -17,6 +17,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN = frozenset({"/-/healthy", "/-/ready"})
 """What is answered without a password: a kubelet has none, and all that it learns is one sentence about the agent."""
 
+_GRACE_SECONDS = 5.0
 _NO_NAME = "The certificate is for none of the names in client_allowed_sans.\n"
 _OFTEN = "More requests than rate_limit allows; try again later.\n"
 _BUSY = "Too many passwords are being checked; try again in a moment.\n"
@@ -29,6 +30,8 @@ class Gate:
         self._config = config
         self._users = Users()
         self._bucket = Bucket()
+        self._answering: dict[int, web.Request] = {}  # by identity: a request cannot be hashed
+        config.changed = self._changed
 
     def install(self, app: web.Application) -> None:
         """Stand before everything that the app answers."""
@@ -47,7 +50,11 @@ class Gate:
             refusal = await self._refusal(request, settings.users)
             if refusal is not None:
                 return refusal
-        response = await handler(request)
+        self._answering[id(request)] = request
+        try:
+            response = await handler(request)
+        finally:
+            del self._answering[id(request)]
         return _closing(response) if _is_outdated(request, settings) and not response.prepared else response
 
     async def _refusal(self, request: web.Request, users: Mapping[str, str]) -> web.Response | None:
@@ -58,6 +65,15 @@ class Gate:
             return web.Response(text=_BUSY, status=429, headers={"Retry-After": "1"})
         asks = {"WWW-Authenticate": 'Basic realm="inferometer", charset="UTF-8"'}
         return web.Response(text="Unauthorized\n", status=401, headers=asks)
+
+    def _changed(self) -> None:
+        """What is being answered by the old rules may end soon; a stream that goes on is cut, and asked for anew."""
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._cut, tuple(self._answering.values()))
+
+    def _cut(self, requests: tuple[web.Request, ...]) -> None:
+        for request in requests:
+            if self._answering.get(id(request)) is request and request.transport is not None:
+                request.transport.abort()
 
     async def _dress(self, _: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(self._config.current().headers)
