@@ -8,7 +8,10 @@ from inferometer.model import EngineSignal
 
 
 class Capacity:
-    """``room``: what there is; ``held``: what of it is taken. ``dropped``: series left out of pages, each time, by what there was no room in."""
+    """``room``: what there is; ``held``: what of it is taken.
+
+    ``dropped``: series left out of pages, each time, by what there was no room in.
+    """
 
     def __init__(self) -> None:
         self.room = Room()
