@@ -105,6 +105,7 @@ sbom:                    ## what the image's Python part is made of: build/sbom.
 	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
 	.cache/sbom/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation .
 	.cache/sbom/bin/python -m pip uninstall --quiet --yes setuptools
+	rm -rf build/lib build/bdist.*
 	$(PYTHON) -m venv .cache/sbom-tool
 	.cache/sbom-tool/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
 	mkdir -p build
