@@ -6,7 +6,7 @@ RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
 
-.PHONY: run test lint types check check-all check-charts browser bench test-gpu docs charts pictures image sbom tools tools-observability clean
+.PHONY: run test lint types check check-all check-charts browser chaos soak bench test-gpu docs charts pictures image sbom tools tools-observability clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -34,6 +34,12 @@ browser: $(READY)        ## the live page in a real Chromium, driven by Playwrig
 	@command -v chromium >/dev/null || sh tests/tools/install-debian.sh "a browser for the live page" chromium
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	INFEROMETER_BROWSER=chromium $(BIN)/python -m pytest tests/test_browser.py
+
+chaos: $(READY)          ## 12,500 faults between the agent and what it reads; SEED=N for others
+	INFEROMETER_CHAOS=10000 INFEROMETER_SEED=$(or $(SEED),1) nice -n 10 $(BIN)/python -m pytest -s tests/test_chaos.py tests/test_clocks.py
+
+soak: $(READY)           ## 100,000 readings in 416 days of scripted time; samples in .cache/soak.csv
+	INFEROMETER_SOAK=100000 INFEROMETER_SEED=$(or $(SEED),1) nice -n 10 $(BIN)/python -m pytest -s tests/test_soak.py
 
 bench: $(READY)          ## CPU of reading and settling pages, beside prometheus_client's parser, and of taking spans
 	$(BIN)/python -m bench

@@ -98,7 +98,8 @@ class Meter:
             self.watched_since = {name: since + ahead - self._ahead for name, since in self.watched_since.items()}
         self._at, self._ahead = batch.at, ahead
         if batch.at - self._began > _TIME_TO_RETURN_SECONDS:
-            self._changed |= self._left.forget(batch.at, ahead)
+            read = {engine.watched.source for engine in self._engines.values()}
+            self._changed |= self._left.forget(batch.at, ahead) - read
             followed = {engine.watch.workload for engine in self._engines.values()}
             self.watched_since = self._left.watched(self.watched_since, followed, batch.at)
 
@@ -161,7 +162,9 @@ class Meter:
         for name in self._changed & self._engines.keys():
             state = self._engines[name].state
             if state is not None:
-                marks[name] = msgspec.msgpack.encode(Mark(self._ahead, state, gpus=self._engines[name].watched.gpus))
+                watched = self._engines[name].watched
+                mark = Mark(self._ahead, state, gpus=watched.gpus, source=watched.source)
+                marks[name] = msgspec.msgpack.encode(mark)
         self._changed.clear()
         marks[""] = msgspec.msgpack.encode(Common(self.watched_since, self.joules, self._ahead, self._left.forgotten))
         return marks
@@ -176,7 +179,7 @@ class Meter:
         for name, mark in marks.items():
             try:
                 if name:
-                    self._left.keep(name, mark, decoded(mark).settled_at(ahead))
+                    self._left.keep(name, mark, decoded(mark).settled_at(ahead), decoded(mark).source)
                 else:
                     self._restore_common(mark, ahead)
             except msgspec.MsgspecError as error:
@@ -264,7 +267,8 @@ class Meter:
             self._tell(engine, state, last)
             self._done.append(last)
         self.joules.take(engine.watch.workload, engine.watched.engine)  # of a workload that is gone, nobody's
-        self._left.keep(name, msgspec.msgpack.encode(Mark(self._ahead, state, left=True)), self._at)
+        mark = Mark(self._ahead, state, left=True, source=engine.watched.source)
+        self._left.keep(name, msgspec.msgpack.encode(mark), self._at, mark.source)
         self._changed.add(name)
 
     def _add_engine(self, engine: Followed, signal: EngineSignal) -> None:
