@@ -45,6 +45,12 @@ kills: $(READY) tools    ## docs/reliability.md: 1,000 kills, 1,000 cuts of the 
 	INFEROMETER_KILLS=1000 INFEROMETER_IMAGES=1000 INFEROMETER_LONG=1 $(BIN)/python -m pytest \
 		tests/test_kills.py tests/test_power.py tests/test_ledger_damage.py tests/test_disk.py
 
+chaos: $(READY)          ## 12,500 faults between the agent and what it reads; SEED=N for others
+	INFEROMETER_CHAOS=10000 INFEROMETER_SEED=$(or $(SEED),1) nice -n 10 $(BIN)/python -m pytest -s tests/test_chaos.py tests/test_clocks.py
+
+soak: $(READY)           ## 100,000 readings in 416 days of scripted time; samples in .cache/soak.csv
+	INFEROMETER_SOAK=100000 INFEROMETER_SEED=$(or $(SEED),1) nice -n 10 $(BIN)/python -m pytest -s tests/test_soak.py
+
 bench: $(READY) tools-bench  ## CPU per page, memory, wake-ups and jitter beside vmagent, Prometheus and a plain loop; spans; rules
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.spans

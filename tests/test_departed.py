@@ -107,7 +107,7 @@ def test_after_a_day_it_is_forgotten_and_what_it_had_counted_is_not_counted_agai
                 assert {"h:2", "h:3"}.isdisjoint(table.keys())
             kept = [labels for _, labels in state.totals if "h:2" in labels]
             assert kept == []
-            assert database.execute("""SELECT * FROM totals WHERE labels LIKE '%"h:2"%'""").fetchall() == []
+            assert database.execute("SELECT * FROM totals WHERE labels LIKE '%h:2%'").fetchall() == []
             if again:
                 await rig.again()
                 await town.beat(rig)

@@ -32,7 +32,7 @@ class Trial:
     def broken(self) -> list[str]:
         return [*self.laws.broken.values()]
 
-    async def run(self, faults: int, share: float = 0.5) -> None:
+    async def run(self, faults: int, share: float = 0.7) -> None:
         """Meet at least so many faults, then mend everything and compare."""
         rig = Rig(self._path, self.clock, self.world, **{"storage.path": str(self._folder / "ledger")})
         async with rig:

@@ -40,12 +40,14 @@ class Mark(Struct):
     """An engine's state as the ledger keeps it: ``ahead`` is what the wall clock was ahead of the steady one.
 
     ``left``: it was no longer followed, so that the time since is none of its workload's. ``gpus``: what it held.
+    ``source``: what it was read from.
     """
 
     ahead: float
     state: EngineState
     left: bool = False
     gpus: float | None = None
+    source: str = ""
 
     def settled_at(self, ahead: float) -> float:
         """Until when the engine's time is settled, on a steady clock that the wall clock is ``ahead`` of."""

@@ -19,28 +19,30 @@ class Left:
         self.marks: dict[str, bytes] = {}
         self.forgotten = 0.0
         self._since: dict[str, float] = {}
+        self._sources: dict[str, str] = {}
         self._looked = 0.0
         self._unwatched: dict[str, float] = {}
 
-    def keep(self, name: str, mark: bytes, since: float) -> None:
-        """It has been followed until ``since``, on the steady clock."""
-        self.marks[name], self._since[name] = mark, since
+    def keep(self, name: str, mark: bytes, since: float, source: str) -> None:
+        """It has been followed until ``since``, on the steady clock, and was read from ``source``."""
+        self.marks[name], self._since[name], self._sources[name] = mark, since, source
 
     def take(self, name: str) -> bytes:
         """It is followed again."""
-        del self._since[name]
+        del self._since[name], self._sources[name]
         return self.marks.pop(name)
 
     def forget(self, at: float, ahead: float) -> set[str]:
-        """Drop the marks that are too old at this time and return their names. Looks once a minute."""
+        """Drop the marks that are too old at this time; their names, and their sources. Looks once a minute."""
         if at - self._looked < _LOOK_SECONDS:
             return set()
         self._looked = at
         old = {name for name, since in self._since.items() if at - since > _KEPT_SECONDS}
+        sources = {self._sources[name] for name in old}
         for name in old:
             self.forgotten = max(self.forgotten, self._since[name] + ahead)
             self.take(name)
-        return old
+        return old | sources - {"", *self._sources.values()}
 
     def watched(self, since: dict[str, float], followed: AbstractSet[str], at: float) -> dict[str, float]:
         """Since when each workload has been watched, without those that nobody has followed for as long."""

@@ -124,7 +124,8 @@ class Meter:
         self._at, self._ahead = batch.at, ahead
         self._activity.see(batch.at, self._interval)
         if batch.at - self._began > _TIME_TO_RETURN_SECONDS:
-            self._changed |= self._left.forget(batch.at, ahead)
+            read = {engine.watched.source for engine in self._engines.values()}
+            self._changed |= self._left.forget(batch.at, ahead) - read
             followed = {engine.watch.workload for engine in self._engines.values()}
             self.watched_since = self._left.watched(self.watched_since, followed, batch.at)
 
@@ -187,7 +188,9 @@ class Meter:
         for name in self._changed & self._engines.keys():
             state = self._engines[name].state
             if state is not None:
-                marks[name] = msgspec.msgpack.encode(Mark(self._ahead, state, gpus=self._engines[name].watched.gpus))
+                watched = self._engines[name].watched
+                mark = Mark(self._ahead, state, gpus=watched.gpus, source=watched.source)
+                marks[name] = msgspec.msgpack.encode(mark)
         self._changed.clear()
         gone = tuple(sorted(self._left.marks.keys() & (self._gone | self._missing)))
         rest = Common(self.watched_since, self.joules, self._ahead, gone, self._left.forgotten)
@@ -204,7 +207,7 @@ class Meter:
         for name, mark in marks.items():
             try:
                 if name:
-                    self._left.keep(name, mark, decoded(mark).settled_at(ahead))
+                    self._left.keep(name, mark, decoded(mark).settled_at(ahead), decoded(mark).source)
                 else:
                     self._restore_common(mark, ahead)
             except (ValueError, RecursionError) as error:
@@ -288,7 +291,8 @@ class Meter:
             self._done.append(last)
         self.capacity.free(state)
         self.joules.take(engine.watch.workload, engine.watched.engine)  # of a workload that is gone, nobody's
-        self._left.keep(name, msgspec.msgpack.encode(Mark(self._ahead, state, left=True)), self._at)
+        mark = Mark(self._ahead, state, left=True, source=engine.watched.source)
+        self._left.keep(name, msgspec.msgpack.encode(mark), self._at, mark.source)
         self._changed.add(name)
 
     def _add_engine(self, engine: Followed, signal: EngineSignal) -> None:

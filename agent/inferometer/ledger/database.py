@@ -61,9 +61,11 @@ class State(Struct):
     generation: int = 0
 
     def of_engine(self, name: str) -> list[Account]:
-        """All accounts of an engine."""
+        """All accounts of an engine, or of a source of that name."""
         known = (account for table in (self.totals, self.histograms) for account in table)
-        return [account for account in known if (where := engine_of(account)) is not None and where[1] == name]
+        found = [account for account in known if (where := engine_of(account)) is not None and where[1] == name]
+        resets: Account = ("inferometer_resets_total", (name,))
+        return [*found, resets] if resets in self.totals else found
 
     def forget(self, name: str) -> None:
         """An engine is gone for good."""
