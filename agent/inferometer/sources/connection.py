@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Let go of it at once; what was not sent or read yet is dropped."""
         self.open = False
+        self._pieces = []  # an error's traceback may hold on to this object for a while
         if self._transport is not None:
             self._transport.abort()
 

@@ -92,6 +92,7 @@ class PageParser:
         for block in _blocks(body):
             for line in block.decode("utf-8", "replace").split("\n"):
                 self._read(line, 0, draft)
+            draft.forget_lines()
             if len(draft.layout) > self._most:
                 break
         too_many = len(draft.layout) > self._most
@@ -170,6 +171,10 @@ class _Draft:
             self.values.append(reading[1])
             self._wanted.append(number)
         self._begins.append(sys.intern(begin))
+
+    def forget_lines(self) -> None:
+        """The page is too large for an outline."""
+        self._begins, self._wanted = [], []
 
     def outline(self, lines: int) -> _Outline | None:
         """The outline, where every line but the empty one after the last can be known by how it begins."""
