@@ -3,6 +3,7 @@
 ``make load`` runs it in full size: ``INFEROMETER_LOAD=10000``.
 """
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -15,8 +16,12 @@ from pathlib import Path
 
 import inferometer
 import pytest
-from crowd import Slow, raise_open_files, scrape_at_once
+from aiohttp import web
+from crowd import REQUEST, Slow, raise_open_files, scrape_at_once
+from inferometer.exposition import connections
+from inferometer.exposition.body import Body
 from inferometer.exposition.connections import MOST
+from inferometer.exposition.listen import listen
 from live import Agent, Process, eventually, fetch
 from pacer import Pacer
 from prometheus_client.parser import text_string_to_metric_families
@@ -91,7 +96,7 @@ def test_a_crowd_gets_whole_pages_beside_slow_clients(tmp_path, pacer):
         assert outcome.ends["200"] >= SCRAPES * (0.01 if SCRAPES >= 10_000 else 0.9)
         assert worst[0] - before < MOST_MEGABYTES
         assert latest < INTERVAL_SECONDS + LATE_SECONDS
-        assert not page.sum("inferometer_source_errors_total", source=pacer.url)
+        assert not page.sum("inferometer_source_errors_total", source=pacer.url, reason="refused")
         assert "Traceback" not in agent.log
         assert agent.stop() == 0
 
@@ -132,7 +137,7 @@ def test_without_file_descriptors_it_waits_and_goes_on(tmp_path, pacer):
             assert process.poll() is None
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
         page = agent.until(lambda page: page.sum("inferometer_http_connections_refused_total", reason="no_files"))
-        assert not page.sum("inferometer_source_errors_total", source=pacer.url)
+        assert not page.sum("inferometer_source_errors_total", source=pacer.url, reason="refused")
         assert "Traceback" not in agent.log
         assert agent.stop() == 0
 
@@ -153,25 +158,89 @@ def test_with_few_file_descriptors_it_serves_few_and_keeps_the_rest_for_engines(
         assert agent.stop() == 0
 
 
-def test_a_slow_request_a_large_head_and_an_answer_nobody_takes_are_ended(tmp_path, pacer):
+@pytest.fixture
+def hurried(monkeypatch):
+    """Deadlines of half a second."""
+    for name in ("_HEAD_SECONDS", "_STALL_SECONDS", "_WAIT_SECONDS", "_PARTING_SECONDS"):
+        monkeypatch.setattr(connections, name, 0.5)
+
+
+def visited(visit, most=MOST):
+    """Serve pages of 1 MB, and ``visit`` them from a thread; the connections, and what the visit gave."""
+    served = connections.Connections(most)
+
+    async def page(_):
+        return web.Response(body=Body(b"x" * 1_000_000, "text/plain"))
+
+    async def both():
+        app = web.Application()
+        app.router.add_get("/metrics", page)
+        listener = await listen(app, "127.0.0.1:0", connections=served)
+        try:
+            return served, await asyncio.to_thread(visit, ("127.0.0.1", listener.port), served)
+        finally:
+            await listener.close()
+
+    return asyncio.run(both())
+
+
+def connected(stack, address, sent=b""):
+    client = stack.enter_context(socket.create_connection(address, 30))
+    client.sendall(sent)
+    return client
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_slow_request_a_large_head_and_an_answer_nobody_takes_are_ended():
     """Each is told why, where there is still somebody to tell."""
-    with Agent(tmp_path / "log", "--engine.url", pacer.url, "--interval", "200ms") as agent:
-        agent.until(lambda page: page.sum("inferometer_tokens_total"))
-        address = ("127.0.0.1", int(agent.url.rpartition(":")[2]))
+
+    def visit(address, served):
+        fields = b"".join(b"X-%d: %s\r\n" % (n, b"y" * 4000) for n in range(12))
         with contextlib.ExitStack() as stack:
-            slow, large, deaf = (stack.enter_context(socket.create_connection(address, 30)) for _ in range(3))
-            slow.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
-            large.sendall(
-                b"GET /metrics HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"y" * 4000) for n in range(12))
-            )
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
-            assert large.recv(100).startswith(b"HTTP/1.1 431 ")
-            assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
-        refused = "inferometer_http_connections_refused_total"
-        for reason in ("large_head", "slow_request", "slow_reader"):
-            agent.until(lambda page, reason=reason: page.sum(refused, server="web", reason=reason) == 1, reason)
-        agent.until(lambda page: page.sum("inferometer_http_connections", server="web") == 1)
+            slow = connected(stack, address, b"GET /metrics HTTP/1.1\r\nX: ")
+            mute = connected(stack, address)
+            large = connected(stack, address, b"GET /metrics HTTP/1.1\r\n" + fields)
+            connected(stack, address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+            said = [one.recv(100)[:13] for one in (large, slow, mute)]
+            eventually(lambda: not served.open)
+            return said
+
+    served, said = visited(visit)
+    assert said == [b"HTTP/1.1 431 ", b"HTTP/1.1 408 ", b"HTTP/1.1 408 "]
+    assert {k: v for k, v in served.refusals.items() if v} == {"slow_request": 2, "large_head": 1, "slow_reader": 1}
+
+
+@pytest.mark.usefixtures("hurried")
+def test_who_waits_too_long_for_room_is_told_so(monkeypatch):
+    """When all that are served take their answers, if slowly, nobody is closed for the next: it gets a 503."""
+    monkeypatch.setattr(connections, "_SPARED_SECONDS", 1e9)
+    monkeypatch.setattr(connections, "_STALL_SECONDS", 1e9)
+
+    def visit(address, served):
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                connected(stack, address, REQUEST)
+            eventually(lambda: len(served.open) == 2)
+            late = connected(stack, address, REQUEST)
+            return late.recv(100)[:13]
+
+    served, said = visited(visit, most=2)
+    assert said == b"HTTP/1.1 503 "
+    assert served.refusals["full"] == 1
+
+
+def test_an_answer_that_nobody_takes_holds_a_piece_and_no_copy():
+    """A hundred clients ask for a megabyte each and read nothing: what is kept for them is far less."""
+
+    def visit(address, served):
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                connected(stack, address, REQUEST)
+            eventually(lambda: sum(one.stalled_since is not None for one in list(served.open)) > 90)
+            return [one.transport.get_write_buffer_size() for one in list(served.open) if one.transport]
+
+    _, waiting = visited(visit)
+    assert max(waiting) <= 1 << 16
 
 
 def test_connections_are_kept_and_those_that_rest_make_room(tmp_path, pacer):

@@ -79,7 +79,7 @@ class Connections:
         self._look_later()
 
     def close(self) -> None:
-        """Accept no more, and let go of those who take nothing."""
+        """Accept no more, and let go of those who ask for nothing or take nothing."""
         self._pause()
         self._bound.close()
         if self._look is not None:
@@ -87,7 +87,7 @@ class Connections:
         for coming in self._coming:
             coming.cancel()
         for connection in [*self.open, *self._parting]:
-            if connection.stalled_since is not None or connection in self._parting:
+            if connection.stalled_since is not None or not connection.is_busy:
                 connection.abort()
         for _, accepted in [*self._waiting, *self._turned_away]:
             accepted.close()
