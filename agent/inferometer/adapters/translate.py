@@ -84,20 +84,25 @@ class Translator:
 
     def _translate(self, adapter: Adapter, page: Page) -> EngineSignal:
         tables, pulse = _Tables(adapter.own), adapter.pulse
-        start, created = None, None
+        start: float | None = None
+        births: dict[Series, float] = {}
         for series, value in page.series:
             if not 0 <= value < _ABSURD:  # NaN, infinities and garbage are no reading
                 continue
             if series.name == adapter.process_start:
-                start = value
+                start = value if start in (None, value) else -1.0
             elif series.name in adapter.created:
-                created = value if created is None else min(created, value)  # later ones are new label sets
+                if births.setdefault(series, value) != value:
+                    births[series] = -1.0
             elif series.name in pulse:
                 tables.vital.append(value)
             uses = self._uses.get(series)
             if uses is None:
                 uses = self._uses[series] = self._plan(adapter, series)
             tables.take(series, value, uses)
+        # Later creations are of new label sets; of what a page says in two ways nothing is known.
+        created = min((born for born in births.values() if born >= 0), default=None)
+        start = None if start == -1.0 else start
         tables.settle_ranks(self._names)
         if "prompt_tokens" in self._names:
             rank, _ = self._names["prompt_tokens"]

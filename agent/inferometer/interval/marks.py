@@ -85,7 +85,12 @@ class Marks(Struct):
 
     def change(self, signal: EngineSignal) -> Change:
         """What the page adds to the last one. A series that fell alone, or is new, counts from zero."""
-        for name, born in _births(signal).items():
+        births = _births(signal)
+        known = births.keys() & self.births.keys()
+        stays = {name for name in known if abs(births[name] - self.births[name]) <= _RESTART_SECONDS}
+        for name, born in births.items():
+            if stays and name in known and name not in stays:
+                continue  # the other one says that it is the same process
             self.births[name] = born
             self.newest[name] = max(born, self.newest.get(name, born))
         change = Change()
