@@ -16,10 +16,12 @@ from msgspec.structs import replace
 from inferometer.adapters.language import Adapter
 from inferometer.adapters.ranks import Ranks
 from inferometer.adapters.uses import INF, PHASES, Use, Uses
-from inferometer.model import EngineSignal, Histogram, Key, Layout
+from inferometer.model import EngineSignal, Histogram, Key, Layout, Series
 
 Numbers = tuple[float, ...]
 _Pick = Callable[[Numbers], Numbers]
+_Doubts = list[tuple[list[int], list[int]]]
+"""Places that have to have one value, and those of which nothing is known where they have not."""
 
 
 class _HistogramAt(Struct, frozen=True):
@@ -61,7 +63,7 @@ class Program:
         for at, use in ((at, use) for at, found in enumerate(self._used) for use in found):
             if use.rank == self.best[use.key.signal]:
                 tables[use.table].setdefault(use.key, []).append((use, at))
-        self._repeated = _repeated(tables)
+        self._repeated = _repeated(tables) + _stamped_twice(adapter, layout)
         self._counters = tuple(tables["counters"])
         self._counted = _pick([numbers.one(series) for series in tables["counters"].values()])
         self._gauges = _gauges(tables["gauges"], numbers)
@@ -80,11 +82,8 @@ class Program:
         )
 
     def contradicted(self, values: Numbers) -> set[int]:
-        """The places of series whose signal a page shows twice with two values: nothing is known of it."""
-        if not self._repeated:
-            return set()
-        keys = {key for key, places in self._repeated if len({values[at] for at in places}) > 1}
-        return {at for at, found in enumerate(self._used) if any(use.key in keys for use in found)}
+        """The places of series of which a page shows two values: nothing is known of their signals."""
+        return {at for same, doubtful in self._repeated if len({values[at] for at in same}) > 1 for at in doubtful}
 
     def run(self, engine: str, at: float, values: Numbers) -> EngineSignal:
         """What a page says."""
@@ -140,14 +139,27 @@ def _newest(used: Iterable[Iterable[Use]]) -> dict[str, int]:
     return newest
 
 
-def _repeated(tables: Mapping[str, Mapping[Key, list[tuple[Use, int]]]]) -> list[tuple[Key, list[int]]]:
-    """The places of what is on the page more than once and should not be."""
-    places: dict[tuple[Key, str, float], list[int]] = {}
+def _repeated(tables: Mapping[str, Mapping[Key, list[tuple[Use, int]]]]) -> _Doubts:
+    """The places of what is on the page more than once and should not be, and all places of their signals."""
+    doubts: _Doubts = []
     for series in (series for table in tables.values() for series in table.values()):
+        places: dict[tuple[str, float], list[int]] = {}
         for use, at in series:
             if not use.copies:
-                places.setdefault((use.key, use.part, use.edge), []).append(at)
-    return [(key, found) for (key, _, _), found in places.items() if len(found) > 1]
+                places.setdefault((use.part, use.edge), []).append(at)
+        doubts += [(same, [at for _, at in series]) for same in places.values() if len(same) > 1]
+    return doubts
+
+
+def _stamped_twice(adapter: Adapter, layout: Layout) -> _Doubts:
+    """Likewise of what says when the process began: one process has one start, a label set was made once."""
+    places: dict[str | Series, list[int]] = {}
+    for at, series in enumerate(layout):
+        if series.name == adapter.process_start:
+            places.setdefault(series.name, []).append(at)
+        elif series.name in adapter.created:
+            places.setdefault(series, []).append(at)
+    return [(same, same) for same in places.values() if len(same) > 1]
 
 
 def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[tuple[tuple[str, str], _Pick]]:

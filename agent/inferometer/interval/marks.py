@@ -100,9 +100,7 @@ class Marks(Struct):
 
         One whose model or tenant goes by another name now (``other``, or no longer) goes on where it was.
         """
-        for name, born in _births(signal).items():
-            self.births[name] = born
-            self.newest[name] = max(born, self.newest.get(name, born))
+        self._learn_births(_births(signal))
         change, counters, histograms = Change(), _Names(self.counters), _Names(self.histograms)
         known, moved = self.counters, change.counters
         for key, value in signal.counters.items():
@@ -131,6 +129,16 @@ class Marks(Struct):
         for where, histogram in change.histograms.items():
             _add(self.levels, where, histogram.total)
         return change
+
+    def _learn_births(self, births: Mapping[str, float]) -> None:
+        """When the process began; where two stamps contradict one another, that one which says it is the same."""
+        known = births.keys() & self.births.keys()
+        stays = {name for name in known if abs(births[name] - self.births[name]) <= _RESTART_SECONDS}
+        for name, born in births.items():
+            if stays and name in known and name not in stays:
+                continue
+            self.births[name] = born
+            self.newest[name] = max(born, self.newest.get(name, born))
 
     def _is_whole(self, width: int) -> bool:
         """Series may come, and go for good; those that are away for a few pages are missed."""
