@@ -115,11 +115,10 @@ def show(row: Row) -> None:
 
 def table(titles: Mapping[str, str], trials: Mapping[str, Sequence[Trial]]) -> None:
     """A line for each subject."""
-    widths = [max(22, len(name) + 2) for name in COLUMNS]
-    say(" " * 37 + "".join(f"{name:<{width}}" for name, width in zip(COLUMNS, widths, strict=True)).rstrip())
-    for name, runs in trials.items():
-        line = "".join(f"{cell:<{width}}" for cell, width in zip(cells(runs), widths, strict=True))
-        say(f"  {titles[name]:<34} {line.rstrip()}")
+    lines = [COLUMNS, *map(cells, trials.values())]
+    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
+    for name, line in zip(("", *map(titles.get, trials)), lines, strict=True):
+        say(f"  {name:<36}{''.join(f'{cell:<{width}}' for cell, width in zip(line, widths, strict=True))}".rstrip())
 
 
 def titles(names: Sequence[str]) -> dict[str, str]:
