@@ -21,6 +21,7 @@ from bench.subjects import Task, agent
 from bench.trial import alive, lag, warm_up
 
 _MODELS, _INSTANCES = 500, 7
+_ROOM = {"limits": {"models": 1_000, "series": 200_000}, "scrape": {"max_page_series": 200_000}}
 _SCRAPED_EVERY = 15.0
 
 
@@ -90,7 +91,7 @@ def _cases(folder: Path) -> list[Case]:
     return [
         Case("1,000 engines at 15 s", {"vllm": 1000}, 15.0, {"workloads": 20}),
         Case("1 engine and 8 × 7 MIG instances at 1 s", {"vllm": 1}, 1.0, {"gpus": "all"}, driver),
-        Case(f"1 engine with {_MODELS} models at 15 s", {"models": 1}, 15.0, {}),
+        Case(f"1 engine with {_MODELS} models at 15 s", {"models": 1}, 15.0, {"settings": _ROOM}),
     ]
 
 
