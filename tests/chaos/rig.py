@@ -24,6 +24,11 @@ class Nobody:
         await asyncio.Event().wait()
 
 
+def _nobody(*_: object) -> Nobody:
+    """No mock: that would remember every call of a long life."""
+    return Nobody()
+
+
 class Rig:
     """An agent in the block of an ``async with``. ``session`` answers its readings in the place of a network.
 
@@ -40,7 +45,7 @@ class Rig:
     async def __aenter__(self) -> Self:
         """Begin."""
         self._stack.enter_context(mock.patch.object(readers, "poll", self._poll))
-        self._stack.enter_context(mock.patch("inferometer.app.cluster.pod_watch", return_value=Nobody()))
+        self._stack.enter_context(mock.patch("inferometer.app.cluster.pod_watch", _nobody))
         self.start()
         await asyncio.sleep(0)
         return self
