@@ -48,8 +48,8 @@ class Town:
         self.clock, self.server, self.laws = Timeline(START), Little(START + 1), Laws()
         self.rig = Rig(folder / "agent.yaml", self.clock, self, **{"storage.path": str(folder / "ledger")})
 
-    def get(self, *_, **__):
-        return Answer(self.server.page())
+    async def get(self, _url, _request, limit, *_tls):
+        return Answer(self.server.page()).given(limit)
 
     async def beat(self, *more, serve=5):
         self.clock.now += 5.0

@@ -32,8 +32,8 @@ class Town:
             text += f"  - {{name: {name}, gpus: 1, engines: [{engines}]}}\n"
         self.path.write_text(text)
 
-    def get(self, url, **_):
-        return Answer(self.servers[url.port].page())
+    async def get(self, url, _request, limit, *_tls):
+        return Answer(self.servers[url.port].page()).given(limit)
 
     def rig(self):
         return Rig(self.path, self.clock, self, **self.flags)

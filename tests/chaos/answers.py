@@ -5,50 +5,32 @@ from __future__ import annotations
 import gzip
 import random
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
-import aiohttp
+from inferometer.errors import SourceError
+from inferometer.sources import connection
 
 MOST_BYTES = 1 << 20  # max_page_bytes in these tests
 
 
 @dataclass
 class Answer:
-    """One HTTP answer in the place of aiohttp's. ``error``: raised before its headers, or ``at_end`` of its body."""
+    """One HTTP answer. ``error``: there is none; ``length``: as its head announces it, where it is another."""
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     error: Exception | None = None
-    at_end: Exception | None = None
     length: int | None = None
 
-    async def __aenter__(self) -> Self:
-        """Its headers come, or do not."""
+    def given(self, limit: int) -> connection.Answer:
+        """What a connection makes of it."""
         if self.error is not None:
             raise self.error
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing is held."""
-
-    @property
-    def content(self) -> Answer:
-        return self
-
-    @property
-    def content_length(self) -> int | None:
-        return len(self.body) if self.length is None else self.length
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self.body
-        if self.at_end is not None:
-            raise self.at_end
-
-    def close(self) -> None:
-        """Nothing is open."""
+        if (len(self.body) if self.length is None else self.length) > limit:
+            raise SourceError("too_large", f"more than {limit} bytes")
+        return connection.Answer(self.status, {k.lower().encode(): v for k, v in self.headers.items()}, self.body)
 
 
 Fault = Callable[[random.Random, bytes], Answer]
@@ -81,10 +63,10 @@ ANSWERS: dict[str, tuple[Fault, str]] = {
     "too many requests": (_status(429), "status"),
     "server error": (_status(500), "status"),
     "reset before the headers": (_raises(ConnectionResetError), "reset"),
-    "hung up": (_raises(aiohttp.ServerDisconnectedError), "reset"),
+    "hung up": (_raises(SourceError, "reset", "hung up"), "reset"),
     "silence": (_raises(TimeoutError), "timeout"),
-    "no HTTP": (_raises(aiohttp.http_exceptions.BadStatusLine, "x"), "protocol"),
-    "cut in the body": (lambda rng, page: Answer(_cut(rng, page), at_end=aiohttp.ClientPayloadError()), "truncated"),
+    "no HTTP": (_raises(SourceError, "protocol", "no HTTP"), "protocol"),
+    "cut in the body": (_raises(SourceError, "truncated", "ends early"), "truncated"),
     "cut, and nobody says so": (lambda rng, page: Answer(_cut(rng, page)), "truncated"),
     "no final newline": (lambda _, page: Answer(page[:-1]), "truncated"),
     "nothing": (lambda *_: Answer(), "truncated"),

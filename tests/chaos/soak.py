@@ -8,9 +8,10 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from inferometer.model import Export, Pods, Request, ServingPod
+from inferometer.sources import connection
 from yarl import URL
 
 from chaos.answers import Answer
@@ -90,16 +91,16 @@ class Soak:
                     with self._csv.open("a") as csv:
                         csv.write(",".join(map(str, self.samples[-1])) + "\n")
 
-    def get(self, url: URL, **_: Any) -> Answer:
-        """One request, in the place of an aiohttp session."""
+    async def get(self, url: URL, _request: bytes, limit: int, *_tls: object) -> connection.Answer:
+        """One request, in the place of a session of connections."""
         if url.port == 9400:
-            return Answer(self._meters.page(self.clock.now, "gone" if self._gone_gpus else ""))
+            return Answer(self._meters.page(self.clock.now, "gone" if self._gone_gpus else "")).given(limit)
         server = self._servers.get(url.port)
         if server is None:
-            return Answer(error=ConnectionRefusedError())
+            return Answer(error=ConnectionRefusedError()).given(limit)
         if self.rng.random() < 0.03:
-            return Answer(status=500)
-        return Answer(server.page())
+            return Answer(status=500).given(limit)
+        return Answer(server.page()).given(limit)
 
     def _live(self) -> None:
         """Requests are served; pods, models and GPUs come and go."""

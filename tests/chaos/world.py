@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
 
+from inferometer.sources import connection
 from yarl import URL
 
 from chaos.answers import ANSWERS, Answer
@@ -29,7 +29,7 @@ METER_FAULTS = ("blank", "gone", "wrong")
 
 
 class World:
-    """Answers in the place of an aiohttp session. ``faulty``: how often a reading meets a fault; counted by name."""
+    """Answers in the place of a session. ``faulty``: how often a reading meets a fault; counted by name."""
 
     def __init__(self, seed: int, clock: Timeline) -> None:
         self.rng, self.clock = random.Random(seed), clock
@@ -44,10 +44,10 @@ class World:
         lists = [", ".join(f'{{url: "http://engine:{port}/metrics"}}' for port in ports) for ports in (BAD, GOOD)]
         return CONFIG.format(bad=lists[0], good=lists[1])
 
-    def get(self, url: URL, **_: Any) -> Answer:
+    async def get(self, url: URL, _request: bytes, limit: int, *_tls: object) -> connection.Answer:
         """One request."""
         if url.port == 9400:
-            return Answer(self._meters())
+            return Answer(self._meters()).given(limit)
         server = self.servers[url.port]
         page = server.page(self.clock.now)
         self.expected[url.port] = ""
@@ -56,8 +56,8 @@ class World:
             if url.port in BAD and self.rng.random() < self.faulty / 20:
                 self._count("restart")
                 server.restart()
-            return Answer(page)
-        return self._fault(url.port, page)
+            return Answer(page).given(limit)
+        return self._fault(url.port, page).given(limit)
 
     def rest(self) -> None:
         """No more faults, and nobody asks any more."""
