@@ -23,7 +23,7 @@ def seeds():
 
 def check(data):
     """A page by a parser that has seen none before."""
-    page = PageParser(None, remember=False).parse(data)
+    page = PageParser(None).parse(data)
     if len(page.series) + page.malformed > data.count(b"\n") + 1:
         raise AssertionError("more samples than lines")
     for series, value in page.series:

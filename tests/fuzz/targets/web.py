@@ -66,6 +66,7 @@ class State:
     """What the server asks of the agent."""
 
     interval_seconds = 5.0
+    lifecycle = True
 
     def __init__(self) -> None:
         self.feed = Feed()
