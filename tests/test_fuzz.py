@@ -1,5 +1,7 @@
 """Every target of tests/fuzz on its seeds, on what once broke it, and on inputs that are the same every time."""
 
+import logging
+
 import pytest
 from fuzz import run
 from fuzz.names import NAMES, corpus, target
@@ -15,6 +17,15 @@ EXAMPLES = {
     "exposition": 100,
     "kubernetes": 150,
 }
+
+
+@pytest.fixture(autouse=True)
+def loud():
+    """A target that silences its server does so for itself alone."""
+    logger = logging.getLogger("aiohttp.server")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.mark.parametrize(
