@@ -178,6 +178,7 @@ FAULTS = {
     "binary": (answer(bytes(range(256))), "not_metrics", "no metrics page but something else; check the path"),
     "empty": (answer(b""), "truncated", "the page is empty"),
     "cut page": (answer(b"x 1\ny 12"), "truncated", "the page ends in the middle of a line"),
+    "cut early": (answer(b"# HELP x Some"), "truncated", "the page ends in the middle of a line"),
     "cut gzip": (answer(gzip.compress(BODY)[:-9], "200 OK", GZIP), "truncated", "the compressed body ends in the"),
     "no gzip": (answer(BODY, "200 OK", GZIP), "protocol", "the compressed body is damaged"),
     "brotli": (answer(BODY, "200 OK", "Content-Encoding: br"), "protocol", "an encoding that was not asked for: br"),

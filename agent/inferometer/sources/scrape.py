@@ -165,7 +165,9 @@ def _digest(body: bytes, encoding: str, limit: int, parser: PageParser) -> Parse
     """The page in a whole answer; SourceError when it is none or was cut off."""
     text = inflate(body, encoding, limit)
     page = parser.parse(text)
-    is_suspect = not page.layout and (page.malformed or not page.complete)
+    is_suspect = (
+        not page.layout and (page.malformed or not page.complete) and not text.startswith((b"# HELP", b"# TYPE"))
+    )
     if text and (_kind(text) == "HTML" or (is_suspect and not is_readable(text))):
         kind = _kind(text)
         hint = "; TensorRT-LLM's is /prometheus/metrics" if kind == "JSON" else ""
