@@ -31,6 +31,7 @@ REASONS = (
 """Every ``Page.error`` a Scraper gives, beside ''."""
 
 _JSON = "no metrics page but JSON"
+_COMMENTS = (b"# HELP", b"# TYPE")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 _LARGE_BYTES = 1 << 20  # a larger body would hold up the event loop
@@ -165,9 +166,7 @@ def _digest(body: bytes, encoding: str, limit: int, parser: PageParser) -> Parse
     """The page in a whole answer; SourceError when it is none or was cut off."""
     text = inflate(body, encoding, limit)
     page = parser.parse(text)
-    is_suspect = (
-        not page.layout and (page.malformed or not page.complete) and not text.startswith((b"# HELP", b"# TYPE"))
-    )
+    is_suspect = not page.layout and (page.malformed or not page.complete) and not text.startswith(_COMMENTS)
     if text and (_kind(text) == "HTML" or (is_suspect and not is_readable(text))):
         kind = _kind(text)
         hint = "; TensorRT-LLM's is /prometheus/metrics" if kind == "JSON" else ""
