@@ -49,14 +49,15 @@ class _HistogramAt(Struct, frozen=True):
 class Program:
     """Reads every page of one ``layout``; no value is absurd. ``ranks``: which of the names of a signal count.
 
-    ``newest``: by signal the newest rank of its names on the page. ``waits``: one that counts is not on it.
+    ``part``: the layout is what is left of a doubtful page. ``newest``: by signal the newest rank of its names on
+    the page. ``waits``: one that counts is not on it.
     """
 
-    def __init__(self, adapter: Adapter, layout: Layout, uses: Uses, ranks: Ranks) -> None:
+    def __init__(self, adapter: Adapter, layout: Layout, uses: Uses, ranks: Ranks, *, part: bool = False) -> None:
         self.adapter, self.layout = adapter, layout
-        self._used = [tuple(uses.of(series)) for series in layout]
+        self._used = [uses.of(series) for series in layout]
         self.newest = _newest(self._used)
-        self.best = ranks.see(self.newest)
+        self.best = ranks.of(self.newest) if part else ranks.see(self.newest)
         self.waits = self.best != self.newest
         numbers = _Numbers(len(layout))
         tables: dict[str, dict[Key, list[tuple[Use, int]]]] = {"counters": {}, "gauges": {}, "histograms": {}}
@@ -80,6 +81,11 @@ class Program:
             missing=tuple(s for s in (*adapter.counters, *adapter.histograms, *adapter.gauges) if s not in self.newest),
             traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, ranks)),
         )
+
+    @property
+    def creations(self) -> int:
+        """How many series tell when they were made."""
+        return len(self._created)
 
     def contradicted(self, values: Numbers) -> set[int]:
         """The places of series of which a page shows two values: nothing is known of their signals."""

@@ -21,11 +21,15 @@ class Ranks:
         return self._known[signal][0] if signal in self._known else None
 
     def see(self, page: Mapping[str, int]) -> dict[str, int]:
-        """The ranks that count on a page. ``page``: by signal that it has the newest rank of its names there."""
+        """The ranks that count on a page, to be asked once for each. ``page``: by signal its newest rank there."""
         for signal, newest in page.items():
             rank, missed = self._known.get(signal, (newest, 0))
             missed = missed + 1 if newest > rank else 0
             if newest < rank or missed > _MISSED_PAGES:
                 rank, missed = newest, 0
             self._known[signal] = rank, missed
-        return {signal: self._known[signal][0] for signal in page}
+        return self.of(page)
+
+    def of(self, page: Mapping[str, int]) -> dict[str, int]:
+        """The same for a part of a page, which is none that counts."""
+        return {signal: self._known.get(signal, (newest, 0))[0] for signal, newest in page.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from inferometer.adapters.language import Adapter
 from inferometer.adapters.models import Models
 from inferometer.adapters.program import Program
@@ -34,7 +36,7 @@ class Translator:
         self.tenants = tenants
         self.models = models if models is not None else Models()
         self._program: Program | None = None
-        self._partial: Program | None = None
+        self._part: Program | None = None
         self._uses: Uses | None = None
         self._ranks = Ranks()
 
@@ -64,19 +66,25 @@ class Translator:
         doubtful = whole.contradicted(page.values)
         sane = [r for at, r in enumerate(page.series) if 0 <= r[1] < _ABSURD and at not in doubtful]
         layout = tuple(series for series, _ in sane)
-        program = self._partial
-        if program is None or program.adapter is not whole.adapter or program.layout != layout or self._is_old(program):
-            program = self._partial = self._compiled(whole.adapter, layout)
-        return program.run(self.engine, page.at, tuple(value for _, value in sane))
+        part = self._part
+        if part is None or part.layout != layout:
+            part = self._part = Program(whole.adapter, layout, self._uses_of(whole.adapter), self._ranks, part=True)
+        signal = part.run(self.engine, page.at, tuple(value for _, value in sane))
+        # The earliest creation may be one of those that are left out.
+        return signal if part.creations == whole.creations else replace(signal, created=None)
 
     def _is_old(self, program: Program) -> bool:
         """Whether other names of its signals count by now. To be asked once a page: pages are counted."""
         return program.waits and self._ranks.see(program.newest) != program.best
 
     def _compiled(self, adapter: Adapter, layout: Layout) -> Program:
+        uses, self._part = self._uses_of(adapter), None
+        return Program(adapter, layout, uses, self._ranks)
+
+    def _uses_of(self, adapter: Adapter) -> Uses:
         if self._uses is None or self._uses.adapter is not adapter:
             self._uses, self._ranks = Uses(adapter, self.tenants, self.models), Ranks()
-        return Program(adapter, layout, self._uses, self._ranks)
+        return self._uses
 
     def _recognised(self, before: Program | None, page: Page) -> list[Adapter]:
         """What it was before it still is while it shows, unless an engine yields to others that may show only now."""

@@ -16,6 +16,7 @@ INF = float("inf")
 PHASES = ("prefill_seconds", "decode_seconds")
 _RANGE = re.compile(r"[0-9.]+-([0-9.]+)(?:ms|s|)")
 _LABELS_LENGTH = 4_096
+_KNOWN = 50_000
 
 
 class Use(NamedTuple):
@@ -41,9 +42,18 @@ class Uses:
     def __init__(self, adapter: Adapter, tenants: Tenants | None, models: Models) -> None:
         self.adapter, self._tenants, self._models = adapter, tenants, models
         self._readers = _readers(adapter)
+        self._known: dict[Series, tuple[Use, ...]] = {}
 
-    def of(self, series: Series) -> Iterator[Use]:
+    def of(self, series: Series) -> tuple[Use, ...]:
         """All that it is good for; a series may be part of several signals."""
+        known = self._known.get(series)
+        if known is None:
+            if len(self._known) >= _KNOWN:  # labels that never repeat must not eat the memory
+                self._known.clear()
+            known = self._known[series] = tuple(self._found(series))
+        return known
+
+    def _found(self, series: Series) -> Iterator[Use]:
         if series.name not in self._readers:
             return
         labels = dict(series.labels)

@@ -97,8 +97,9 @@ class Publisher:
         values.update(self._periods.values(wall, {workload: rate for workload, (_, rate) in rates.items()}))
         for workload, settled_until in self._meter.settled_until().items():
             values["inferometer_settled_until_timestamp_seconds", (workload,)] = settled_until
-            since = self._meter.watched_since[workload]
-            values["inferometer_accounting_start_timestamp_seconds", (workload,)] = since
+            since = self._meter.watched_since.get(workload)
+            if since is not None:  # a workload that a reload has just brought begins with the next batch
+                values["inferometer_accounting_start_timestamp_seconds", (workload,)] = since
         values.update(self._policies(wall, views))
         values.update(self._devices())
         return values

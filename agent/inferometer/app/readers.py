@@ -124,7 +124,7 @@ class Readers:
             if not self._stopped.is_set():
                 await asyncio.sleep(_MOMENT_SECONDS)
             before = len(arrived)
-            while not self._queue.empty():
+            while not self._queue.empty() and len(arrived) < _BATCH:
                 arrived.append(self._queue.get_nowait())
             if len(arrived) == before or len(arrived) >= _BATCH:
                 return

@@ -178,29 +178,36 @@ class EngineState(Struct):
         for (kind, name), amount in change.counters.items():
             moved.setdefault(name, {})[kind] = amount
             reading.moved = reading.moved or (amount > 0 and kind in _MOVES)
-        at_rest = self.pulse.at_rest
         models = _models(signal)
         for name in models:
+            began_as_another = name in change.renamed and name not in self.models
             state = self._model(name, signal)
+            if began_as_another:  # what it left over until now has been told under the other name
+                state.vanished.start_here(max(self._missing(signal, name, models)))
+                state.wasted_before = None
             model = reading.models.setdefault(name, ModelChange())
             _count(model, moved[name], state, signal)
             for latency in LATENCIES:
                 if (latency, name) in change.histograms:
                     model.latencies[latency] = change.histograms[latency, name]
             model.outcomes["vanished"] = 0.0
-            if change.whole:  # else what is in one counter may be missing in the other
-                by_token, by_call = self._missing(signal, name, models)
-                model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=at_rest)
-            strata.grow(state.stratum, model)
-            if not change.whole:
+            if not change.whole:  # what is in one counter may be missing in the other
+                strata.grow(state.stratum, model)
                 continue
-            in_flight = self._in_flight(name, state, _gauge(signal, "running", name))
-            if at_rest and in_flight <= 0:
-                self._waste(name, state, model)
-            if strata.ended(state.stratum, signal.at, in_flight):
-                if state.stratum.judged > 0:
-                    reading.strata.append(state.stratum)
-                state.stratum = strata.following(state.stratum, signal.at, in_flight)
+            by_token, by_call = self._missing(signal, name, models)
+            model.outcomes["vanished"] = state.vanished.see(signal.at, by_token, by_call, at_rest=self.pulse.at_rest)
+            strata.grow(state.stratum, model)
+            self._end(name, state, signal, reading)
+
+    def _end(self, name: str, state: ModelState, signal: EngineSignal, reading: Reading) -> None:
+        """End what is at rest or has lasted long enough: waste that was not told yet, and the stratum."""
+        in_flight = self._in_flight(name, state, _gauge(signal, "running", name))
+        if self.pulse.at_rest and in_flight <= 0:
+            self._waste(name, state, reading.models[name])
+        if strata.ended(state.stratum, signal.at, in_flight):
+            if state.stratum.judged > 0:
+                reading.strata.append(state.stratum)
+            state.stratum = strata.following(state.stratum, signal.at, in_flight)
 
     def _model(self, name: str, signal: EngineSignal) -> ModelState:
         if name not in self.models:

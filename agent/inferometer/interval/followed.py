@@ -11,7 +11,7 @@ from inferometer.interval.engine import EngineState
 from inferometer.interval.joules import Joules
 from inferometer.interval.sound import is_sound
 from inferometer.interval.watch import Scope, Watch, Watched
-from inferometer.model import EngineSignal, EngineView, ModelChange
+from inferometer.model import EngineSignal, EngineView, Interval, ModelChange
 
 
 class Followed(Struct):
@@ -19,7 +19,8 @@ class Followed(Struct):
 
     ``part``: its share of what its workload holds; ``scope``: what counts on its page.
     ``away``: the agent was, and the gap is not settled yet; ``kept``: the GPUs that it held before.
-    ``opened``: its accounts are by the policy of now, with those of spans or without; None: not yet.
+    ``opened``: its accounts are by the policy of now, with those of spans or without; None: not yet. Likewise those of
+    ``opened_models``.
     """
 
     watch: Watch
@@ -34,6 +35,16 @@ class Followed(Struct):
     signal: EngineSignal | None = None
     known_models: set[str] = field(default_factory=set)
     opened: bool | None = None
+    opened_models: set[str] = field(default_factory=set)
+
+    def opens(self, interval: Interval) -> bool:
+        """Whether the interval is the first of its kind: of the engine, of a model, with spans or without."""
+        if self.opened != interval.traced:
+            self.opened, self.opened_models = interval.traced, set()
+        elif interval.models.keys() <= self.opened_models:
+            return False
+        self.opened_models |= interval.models.keys()
+        return True
 
 
 class Mark(Struct):

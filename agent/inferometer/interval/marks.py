@@ -26,12 +26,14 @@ class Change(Struct):
     """What moved between two readings, summed over the raw series of a signal; ``tenants``: by signal and tenant.
 
     ``whole``: the page has as many series as those before it. Of one that is missing a later page tells.
+    ``renamed``: models that go on where others were.
     """
 
     counters: dict[SignalOfModel, float] = field(default_factory=dict)
     tenants: dict[SignalOfModel, float] = field(default_factory=dict)
     histograms: dict[SignalOfModel, Histogram] = field(default_factory=dict)
     whole: bool = True
+    renamed: set[str] = field(default_factory=set)
 
 
 class Marks(Struct):
@@ -124,6 +126,10 @@ class Marks(Struct):
             since, self.histograms[key] = _since(last, histogram)
             merge(change.histograms, (key.signal, key.model), since)
         change.whole = self._is_whole(width)
+        for key, model, amount in counters.moved + histograms.moved:
+            _add(self.levels, (key.signal, key.model), -amount)
+            _add(self.levels, (key.signal, model), amount)
+            change.renamed.add(model)
         for where, delta in change.counters.items():
             _add(self.levels, where, delta)
         for where, histogram in change.histograms.items():
@@ -171,9 +177,13 @@ class Marks(Struct):
 
 
 class _Names(Generic[_Value]):
-    """Finds series of a table under another name. Looks at the table only when a new series is asked for."""
+    """Finds series of a table under another name. Looks at the table only when a new series is asked for.
+
+    ``moved``: those that went to another model, and what they had counted.
+    """
 
     def __init__(self, table: dict[Key, _Value]) -> None:
+        self.moved: list[tuple[Key, str, Any]] = []
         self._table = table
         self._names: dict[tuple[str, str], Key] | None = None
 
@@ -182,7 +192,12 @@ class _Names(Generic[_Value]):
         if self._names is None:
             self._names = {(known.signal, known.series): known for known in self._table}
         name = self._names.get((key.signal, key.series))
-        return new if name is None or name in page else self._table.pop(name, new)
+        if name is None or name in page or name not in self._table:
+            return new
+        last = self._table.pop(name)
+        if name.model != key.model:
+            self.moved.append((name, key.model, last.total if isinstance(last, Histogram) else last))
+        return last
 
 
 def merge(into: dict[Any, Histogram], key: object, more: Histogram) -> None:

@@ -311,8 +311,7 @@ class Meter:
             self._come_back(engine, state, signal.at, None if born is None else born - self._ahead)
         before, was_running = state.read_at, state.running
         reading = self.capacity.read(state, signal, self._watched_since(engine))
-        new_models = state.models.keys() - engine.known_models
-        for model in new_models:
+        for model in state.models.keys() - engine.known_models:
             engine.known_models.add(model)
             reading.models.setdefault(model, unmoved(model, signal))
         reading = scoped(reading, engine.scope)
@@ -326,8 +325,7 @@ class Meter:
             interval.strata = verdicts.ended(state, engine.watch, engine.watched, reading, page)
         interval.models, interval.phases, interval.tenants = reading.models, reading.phases, reading.tenants
         self._tell(engine, state, interval)
-        interval.opens = bool(new_models) or engine.opened != interval.traced
-        engine.opened = interval.traced
+        interval.opens = engine.opens(interval)
         self._done.append(interval)
 
     def _is_patient_no_more(self, at: float) -> bool:

@@ -35,8 +35,9 @@ class Connection(asyncio.Protocol):
         self.rests_since = 0.0
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Answer] | None = None
-        self._pieces: list[bytes] = []
+        self._body = bytearray()
         self._headers: dict[bytes, str] = {}
+        self._headers_bytes = self._headers_size = self._size = 0
         self._begin(0)
 
     async def get(self, request: bytes, limit: int) -> Answer:
@@ -61,12 +62,12 @@ class Connection(asyncio.Protocol):
     @property
     def has_begun(self) -> bool:
         """Whether anything of the newest answer has come."""
-        return self._head > 0
+        return self._has_begun
 
     def close(self) -> None:
         """Let go of it at once; what was not sent or read yet is dropped."""
         self.open = False
-        self._pieces = []  # an error's traceback may hold on to this object for a while
+        self._body = bytearray()  # an error's traceback may hold on to this object for a while
         if self._transport is not None:
             self._transport.abort()
 
@@ -82,15 +83,15 @@ class Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             self.close()
             return
-        if not self._in_body:
-            self._head += len(data)
+        self._has_begun, size = True, self._size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             self._fail(error.__context__ if isinstance(error.__context__, SourceError) else error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(SourceError("protocol", f"no usable HTTP answer ({type(error).__name__})"))
-        if not self._in_body and self._head > _HEAD_BYTES:
+        self._headers_bytes = self._headers_bytes + len(data) if self._size == size else 0
+        if self._headers_bytes > _HEAD_BYTES:  # a head, or a trailer, without an end
             self._fail(SourceError("protocol", _LONG_HEAD))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -117,6 +118,8 @@ class Connection(asyncio.Protocol):
         self._headers_size += len(name) + len(value)
         if self._headers_size > _HEAD_BYTES:
             raise SourceError("protocol", _LONG_HEAD)
+        if self._in_body:
+            return
         name = name.lower()
         if name in _KEPT_HEADERS:
             self._headers[name] = value.decode("latin-1")
@@ -132,9 +135,9 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body, out of its chunks."""
-        self._pieces.append(piece)
         self._size += len(piece)
         self._check(self._size)
+        self._body += piece
 
     def on_message_complete(self) -> None:
         """The answer is whole, or was only one that says that another comes."""
@@ -149,9 +152,9 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, limit: int) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._limit, self._size, self._head, self._headers_size = limit, 0, 0, 0
-        self._in_body = self._is_measured = False
-        self._pieces, self._headers = [], {}
+        self._limit, self._size, self._headers_bytes, self._headers_size = limit, 0, 0, 0
+        self._has_begun = self._in_body = self._is_measured = False
+        self._body, self._headers = bytearray(), {}
 
     def _check(self, size: int) -> None:
         if size > self._limit:
@@ -159,9 +162,8 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         if self._answer is not None and not self._answer.done():
-            body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces = []
-            self._answer.set_result(Answer(self._parser.get_status_code(), self._headers, body))
+            self._answer.set_result(Answer(self._parser.get_status_code(), self._headers, bytes(self._body)))
+            self._body = bytearray()
         if not self.open:
             self.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection
@@ -48,11 +49,13 @@ _FAULTS: tuple[tuple[type[BaseException], str, str], ...] = (
     (ssl.SSLError, "tls", "no TLS connection; check ca_file, server_name and that the port speaks TLS"),
     (ConnectionRefusedError, "refused", "no connection; is the server up and the port right?"),
     (ConnectionError, "reset", "the connection broke"),
-    (OSError, "refused", "no connection; is the server up and the port right?"),
+    (OSError, "unreachable", "no connection"),
     (ValueError, "protocol", "the address cannot be used"),
 )
 
 
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_NO_WAY_OF_OURS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENETUNREACH)  # of IPv6, where there is none
 _NO_SOCKET = ("exhausted", "no socket is left on this side; raise the limit of open files")
 _NO_WAY = ("unreachable", "there is no way to the server")
 _ERRNOS = {
@@ -224,6 +227,8 @@ def _fault(error: Exception) -> tuple[str, str]:
     """Reason and sentence for whatever went wrong."""
     if isinstance(error, SourceError):
         return error.reason, str(error)
+    if isinstance(error, OSError) and error.errno is None and _all_refused(error):
+        error = ConnectionRefusedError(errno.ECONNREFUSED, "no address takes connections")
     if isinstance(error, OSError) and error.errno in _ERRNOS:
         reason, sentence = _ERRNOS[error.errno]
         return reason, f"{sentence} ({_cause(error)})"
@@ -231,6 +236,12 @@ def _fault(error: Exception) -> tuple[str, str]:
         if isinstance(error, kind):
             return reason, f"{sentence} ({_cause(error)})"
     return "protocol", f"no usable HTTP answer ({_cause(error)})"
+
+
+def _all_refused(error: OSError) -> bool:
+    """Whether a host of several addresses refused on all that this machine has a way to."""
+    errnos = {int(found) for found in _ERRNO.findall(str(error))}
+    return errno.ECONNREFUSED in errnos and errnos <= {errno.ECONNREFUSED, *_NO_WAY_OF_OURS}
 
 
 def _cause(error: Exception) -> str:
