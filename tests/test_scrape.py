@@ -15,7 +15,7 @@ import pytest
 from inferometer.model import Page, Series
 from inferometer.sources import boottime, poll
 from inferometer.sources.resolver import Resolver
-from inferometer.sources.scrape import REASONS, Scraper, Target, open_session
+from inferometer.sources.scrape import REASONS, Scraper, Target, _fault, open_session
 
 BODY = b'x{a="b"} 1\ny 2\n'
 READING = ((Series("x", (("a", "b"),)), 1.0), (Series("y", ()), 2.0))
@@ -288,6 +288,41 @@ def test_an_endless_page_stops_at_the_limit():
     page = read_from(handle, max_page_bytes=2_000_000)
     assert page.error == "too_large"
     assert sent < 20_000_000
+
+
+def test_a_trailer_without_end_is_a_fault_after_64_kilobytes():
+    """A header that never ends would grow in the parser where no limit of the page applies."""
+    sent = 0
+
+    async def handle(_head, writer):
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nx 1\n\r\n0\r\nX: ")
+        while not writer.is_closing() and sent < 1_000_000_000:
+            writer.write(b"a" * 65_536)
+            sent += 65_536
+            await writer.drain()
+
+    assert read_from(handle).error == "protocol"
+    assert sent < 20_000_000
+
+
+def test_a_page_in_chunks_of_two_bytes_takes_the_room_of_its_bytes():
+    body = b"x 1\n" * 50_000
+    chunks = b"".join(b"2\r\n%b\r\n" % body[at : at + 2] for at in range(0, len(body), 2))
+    page = read_from(says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"))
+    assert (page.error, len(page.layout)) == ("", 50_000)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("[Errno 113] no route, [Errno 101] Network is unreachable", "unreachable"),
+        ("[Errno 111] Connect call failed, [Errno 101] Network is unreachable", "refused"),
+        ("[Errno 111] Connect call failed, [Errno 113] no route", "unreachable"),
+    ],
+)
+def test_a_host_of_several_addresses_refuses_where_all_that_can_be_asked_do(said, reason):
+    assert _fault(OSError(f"Multiple exceptions: {said}"))[0] == reason
 
 
 def test_large_pages_do_not_hold_up_the_loop():
