@@ -83,6 +83,11 @@ class Program:
         )
 
     @property
+    def knows_start(self) -> bool:
+        """Whether the page says when the process started."""
+        return self._start is not None
+
+    @property
     def creations(self) -> int:
         """How many series tell when they were made."""
         return len(self._created)

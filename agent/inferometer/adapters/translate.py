@@ -70,8 +70,9 @@ class Translator:
         if part is None or part.layout != layout:
             part = self._part = Program(whole.adapter, layout, self._uses_of(whole.adapter), self._ranks, part=True)
         signal = part.run(self.engine, page.at, tuple(value for _, value in sane))
-        # The earliest creation may be one of those that are left out.
-        return signal if part.creations == whole.creations else replace(signal, created=None)
+        if part.creations < whole.creations and not whole.knows_start:
+            return replace(signal, created=None)  # the earliest may be one of those that are left out
+        return signal
 
     def _is_old(self, program: Program) -> bool:
         """Whether other names of its signals count by now. To be asked once a page: pages are counted."""
