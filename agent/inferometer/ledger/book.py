@@ -14,7 +14,6 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -44,7 +43,7 @@ _log = logging.getLogger(__name__)
 _KEPT_HOURS = 400 * 24
 _REMEMBERED_HOURS = 24
 _HOUR = 3600
-_SPELLED = 65_536
+_SPARE = 1_024
 
 
 class _Change(Struct):
@@ -82,6 +81,7 @@ class Ledger:
         self._waiting_marks: dict[str, bytes] = {}
         self._hour: dict[str, tuple[int, dict[Account, float]]] = {}
         self._span_minute = 0
+        self._texts: dict[tuple[str, ...], str] = {}
         self._damage, self._is_moved = "", False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._folder = folder
@@ -301,6 +301,15 @@ class Ledger:
         except (ValueError, TypeError):  # damaged where no check sees it: the totals are worth more than this hour
             return {}
 
+    def _spelled(self, labels: tuple[str, ...]) -> str:
+        """Label values as the database has them; the same ones are written at every commit."""
+        text = self._texts.get(labels)
+        if text is None:
+            if len(self._texts) > 2 * len(self.state.totals) + _SPARE:  # most are of what is gone
+                self._texts.clear()
+            text = self._texts[labels] = json.dumps(labels)
+        return text
+
     def _commit(self, change: _Change, marks: Mapping[str, bytes], ids: bytes) -> None:
         database = self._database
         if database is None or self._folder is None:
@@ -309,11 +318,14 @@ class Ledger:
         with database:
             database.executemany(
                 "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-                [(a[0], _spelled(a[1]), value, created[a]) for a, value in change.totals.items()],
+                [(a[0], self._spelled(a[1]), value, created[a]) for a, value in change.totals.items()],
             )
             database.executemany(
                 "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?)",
-                [(a[0], _spelled(a[1]), msgspec.msgpack.encode(h), created[a]) for a, h in change.histograms.items()],
+                [
+                    (a[0], self._spelled(a[1]), msgspec.msgpack.encode(h), created[a])
+                    for a, h in change.histograms.items()
+                ],
             )
             database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", [m for m in marks.items() if m[1]])
             for name in _forgotten(marks):
@@ -335,12 +347,6 @@ class Ledger:
         self.state.generation += 1
         self._span_minute = self.spans.minute()
         expose(self._folder, self.state.generation)
-
-
-@lru_cache(_SPELLED)
-def _spelled(labels: tuple[str, ...]) -> str:
-    """Label values as the database has them; the same ones are written at every commit."""
-    return json.dumps(labels)
 
 
 def _forgotten(marks: Mapping[str, bytes]) -> list[str]:
