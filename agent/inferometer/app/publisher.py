@@ -77,14 +77,13 @@ class Publisher:
 
     def _keep_exemplars(self, entries: Sequence[Entry]) -> None:
         """The newest exemplar of each bucket; those of buckets that are laid out anew go with the old layout."""
+        kept = self.departed.shown(self._exemplars)  # the last snapshot has the old ones still
         for entry in entries:
             for account, shown in entry.exemplars.items():
                 have = self._ledger.state.histograms.get(account)
-                if have is not None and have.edges == entry.histograms[account].edges:
-                    self._exemplars[account] = {**self._exemplars.get(account, {}), **shown}
-                else:
-                    self._exemplars[account] = shown
-        self._exemplars = self.departed.shown(self._exemplars)
+                same = have is not None and have.edges == entry.histograms[account].edges
+                kept[account] = {**kept.get(account, {}), **shown} if same else shown
+        self._exemplars = kept
 
     def _values(self, wall: float, views: Iterable[EngineView]) -> dict[Account, float]:
         values: dict[Account, float] = {("inferometer_build_info", (__version__,)): 1.0}
