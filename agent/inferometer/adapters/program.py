@@ -55,13 +55,13 @@ class Program:
 
     def __init__(self, adapter: Adapter, layout: Layout, uses: Uses, ranks: Ranks, *, part: bool = False) -> None:
         self.adapter, self.layout = adapter, layout
-        self._used = [uses.of(series) for series in layout]
-        self.newest = _newest(self._used)
+        used = [uses.of(series) for series in layout]
+        self.newest = _newest(used)
         self.best = ranks.of(self.newest) if part else ranks.see(self.newest)
         self.waits = self.best != self.newest
         numbers = _Numbers(len(layout))
         tables: dict[str, dict[Key, list[tuple[Use, int]]]] = {"counters": {}, "gauges": {}, "histograms": {}}
-        for at, use in ((at, use) for at, found in enumerate(self._used) for use in found):
+        for at, use in ((at, use) for at, found in enumerate(used) for use in found):
             if use.rank == self.best[use.key.signal]:
                 tables[use.table].setdefault(use.key, []).append((use, at))
         self._repeated = _repeated(tables) + _stamped_twice(adapter, layout)
@@ -70,14 +70,14 @@ class Program:
         self._gauges = _gauges(tables["gauges"], numbers)
         histograms = (_histogram(key, parts, numbers) for key, parts in tables["histograms"].items())
         self._histograms = [one for one in histograms if one is not None]
-        self._start, self._created, vital = _life(adapter, layout, self._used)
+        self._start, self._created, vital = _life(adapter, layout, used)
         self._vital = _pick(vital)
         self._numbers = numbers
         self._signal = EngineSignal(
             "",
             0.0,
             kind=adapter.engine,
-            phase_groups=len({use.part for found in self._used for use in found if use.key.signal in PHASES}),
+            phase_groups=len({use.part for found in used for use in found if use.key.signal in PHASES}),
             missing=tuple(s for s in (*adapter.counters, *adapter.histograms, *adapter.gauges) if s not in self.newest),
             traits=replace(adapter.traits, cached_in_prompt=_includes_cached(adapter, ranks)),
         )

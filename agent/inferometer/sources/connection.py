@@ -1,7 +1,7 @@
 """One connection to a server of pages: a request out, an answer back, and again.
 
-aiohttp's client does much that a page has no use for (cookies, streams, middlewares); with fifty pages a second that was
-most of what reading them cost. What is hard about HTTP is llhttp's.
+aiohttp's client does much that a page has no use for (cookies, streams, middlewares); with fifty pages a second that
+was most of what reading them cost. What is hard about HTTP is llhttp's.
 """
 
 from __future__ import annotations
