@@ -24,7 +24,8 @@ ALIVE = f"vllm:num_requests_running{{{MODEL}}} 0\n"
 def page(text: str | bytes, malformed: int = 0) -> Page:
     body = text.encode() if isinstance(text, str) else text
     parsed = PageParser(adapters.wanted(adapters.builtin().values())).parse(body)
-    assert parsed.malformed == malformed
+    assert parsed.malformed == 0
+    assert PageParser(None).parse(body).malformed == malformed
     return Page("e", 7.0, layout=parsed.layout, values=parsed.values)
 
 

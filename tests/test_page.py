@@ -1,5 +1,6 @@
 """The parser of metrics pages against the reference parser, against the grammar's odd corners, and against garbage."""
 
+import gc
 import gzip
 import math
 from collections import Counter
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferometer.model import Series
-from inferometer.sources.page import PageParser, is_readable
+from inferometer.sources.page import PageParser, _outlines, is_readable
 from prometheus_client.parser import text_string_to_metric_families
 
 PAGES = sorted((Path(__file__).parent / "pages").glob("*.prom.gz"))
@@ -191,12 +192,25 @@ def test_large_pages_are_read_in_blocks_without_a_seam():
 
 
 def test_what_is_kept_between_pages_is_bounded():
-    """Names and labels that never come back do not pile up in the parser."""
-    parser = PageParser(None)
-    for page in range(6):
-        parser.parse("".join(f"n{page}_{i} 1\n" for i in range(10_000)).encode())
-    assert len(parser._fates) <= 50_001
-    assert len(parser._outline.begins if parser._outline else ()) <= 10_001
+    """Names and labels that never come back do not pile up; parsers of equal pages keep one outline together."""
+    gc.collect()
+    before = len(_outlines)
+    parsers = [PageParser(None) for _ in range(3)]
+    for number in range(6):
+        text = "".join(f"n{number}_{i} 1\n" for i in range(10_000)).encode()
+        layouts = {id(parser.parse(text).layout) for parser in parsers}
+        assert (len(layouts), len(_outlines)) == (1, before + 1)
+    del parsers
+    assert len(_outlines) == before
+
+
+def test_wanted_names_are_told_from_those_that_begin_alike():
+    """One expression finds all names: one that goes on is another name, one that another begins with is wanted too."""
+    names = ["x", "x_total", "x_to", "xy", "a:b", "a:bc", "x" * 3000, "no.name"]
+    lines = ["x 1", "x_total 2", "x_to 3", "xy 4", "a:b 5", "a:bc 6", "x" * 3000 + " 7", '{"no.name"} 8', "x\t9"]
+    others = ["x_tot 1", "xyz 1", "a: 1", "a:b:c 1", "x0 1", "X 1", "_x 1", "x" * 2999 + " 1", "a 1", '{"other"} 1']
+    mixed = [line for pair in zip(lines, [*others], strict=False) for line in reversed(pair)] + others[len(lines) :]
+    assert parse("\n".join([*mixed, ""]), names).values == (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 
 def test_a_hostile_label_list_is_one_bad_line():

@@ -1,8 +1,8 @@
 """The text of a /metrics page: Prometheus exposition 0.0.4 and what OpenMetrics adds to its lines.
 
 An engine's page has some 670 lines of which an adapter wants a hundred, once a second, and from one page to the next
-only numbers change. So a page is compared with the outline of the one before, in C, and then only the wanted numbers
-are read; where it has another outline every line is looked at.
+only numbers change. So the wanted lines are picked out of the page by one regular expression, and compared with how
+those of the page before began: what is left of them is numbers. Where they begin otherwise, each is read whole.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
-from operator import itemgetter
+from os.path import commonprefix
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from inferometer.model import Labels, Layout, Series
 
-_NAMES = 50_000  # names remembered by one parser
 _TEXTS = 65_536  # series texts remembered by all parsers together
 _TEXT_LENGTH = 2_048  # a longer series text is parsed anew every time
 _LABELS = 1_000  # labels on one line
 _BLOCK_BYTES = 1 << 20  # parsed at a time; a page of several blocks is not remembered
 
-_NAME = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)?[ \t]*")
+_LEGAL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_NAME = re.compile(rf"[ \t]*({_LEGAL.pattern})?[ \t]*")
 _QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
 _LABEL = re.compile(
     rf"[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*)|{_QUOTED})[ \t]*(?:=[ \t]*{_QUOTED}[ \t]*)?([,}}])",
@@ -62,132 +64,119 @@ class PageParser:
 
     def __init__(self, wanted: Collection[str] | None, *, most: int = sys.maxsize) -> None:
         self._wanted = None if wanted is None else frozenset(wanted)
+        self._lines = _finder(self._wanted)
         self._most = most
-        self._fates: dict[str, bool] = {}
         self._outline: _Outline | None = None
 
     def parse(self, body: bytes) -> ParsedPage:
         """Read a page. Never raises: what is no sample is counted, what is no UTF-8 is replaced."""
+        complete = _is_complete(body)
         if len(body) > _BLOCK_BYTES:
-            return self._parse_blocks(body)
-        lines = body.decode("utf-8", "replace").split("\n")
-        outline = self._outline
-        values = outline.values(lines) if outline is not None else None
-        if outline is None or values is None:
-            return self._parse_lines(lines, complete=_is_complete(body))
-        return ParsedPage(outline.layout, values, 0, complete=True)
+            return self._read(map(self._lines, _blocks(body))).page(self._most, complete=complete)
+        lines, outline = self._lines(body), self._outline
+        values = outline.values(lines) if outline is not None and complete else None
+        if outline is not None and values is not None:
+            return ParsedPage(outline.layout, values, 0, complete)
+        draft = self._read([lines])
+        page = draft.page(self._most, complete=complete)
+        is_plain = complete and not page.too_many and len(draft.begins) == len(lines) > 0 and all(draft.begins)
+        self._outline = _shared_outline(tuple(draft.begins), page.layout) if is_plain else None
+        return page if self._outline is None else replace(page, layout=self._outline.layout)
 
-    def _parse_lines(self, lines: list[str], *, complete: bool) -> ParsedPage:
-        """Look at every line, and remember the outline of the page if the next one can be read by it."""
+    def _read(self, blocks: Iterable[list[bytes]]) -> _Draft:
+        """Read every line that has to be looked at."""
         draft = _Draft()
-        for number, line in enumerate(lines):
-            self._read(line, number, draft)
-        too_many = len(draft.layout) > self._most
-        self._outline = draft.outline(len(lines)) if complete and not lines[-1] and not too_many else None
-        layout = self._outline.layout if self._outline is not None else tuple(draft.layout)
-        return ParsedPage(layout, tuple(draft.values), draft.malformed, complete, too_many)
-
-    def _parse_blocks(self, body: bytes) -> ParsedPage:
-        draft = _Draft()
-        for block in _blocks(body):
-            for line in block.decode("utf-8", "replace").split("\n"):
-                self._read(line, 0, draft)
-            draft.forget_lines()
+        for lines in blocks:
+            for line in lines:
+                try:
+                    reading, begin = _reading(line)
+                except ValueError:
+                    draft.malformed += 1
+                    continue
+                if reading is not None and (self._wanted is None or reading[0].name in self._wanted):
+                    draft.add(reading, begin)
             if len(draft.layout) > self._most:
                 break
-        too_many = len(draft.layout) > self._most
-        return ParsedPage(tuple(draft.layout), tuple(draft.values), draft.malformed, _is_complete(body), too_many)
-
-    def _read(self, line: str, number: int, draft: _Draft) -> None:
-        if line.startswith("#"):
-            draft.unwanted("#")
-            return
-        head, brace, _ = line.partition("{")
-        name = head if brace else head.partition(" ")[0]
-        fate = self._fates.get(name)
-        if fate is False:
-            draft.unwanted(name + (brace or " "))
-            return
-        try:
-            reading, begin = _usual(line, name) if fate else (self._first(line, name), "")
-        except ValueError:
-            draft.malformed += 1
-            reading, begin = None, ""
-        draft.looked_at(begin, number, reading)
-
-    def _first(self, line: str, name: str) -> Reading | None:
-        """A line whose name was not seen before, or is spelled such that it cannot be remembered."""
-        reading = _sample(line)
-        if reading is None:
-            return None
-        is_wanted = self._wanted is None or reading[0].name in self._wanted
-        if name == reading[0].name:
-            if len(self._fates) >= _NAMES:
-                self._fates = {}
-            self._fates[name] = is_wanted
-        return reading if is_wanted else None
-
-
-class _Outline(Struct, frozen=True):
-    """A page without its numbers: how each line begins, and the wanted lines.
-
-    ``begins``: of a wanted line all before its number, of another one enough to know that it is not wanted.
-    """
-
-    begins: list[str]
-    pick: Callable[[list[str]], tuple[str, ...]]
-    before_numbers: tuple[str, ...]
-    layout: Layout
-
-    def values(self, lines: list[str]) -> tuple[float, ...] | None:
-        """The wanted numbers of a page that has this outline; None where it has another."""
-        if len(lines) != len(self.begins) or lines[-1] or not all(map(str.startswith, lines, self.begins)):
-            return None
-        texts = list(map(str.removeprefix, self.pick(lines), self.before_numbers))
-        try:
-            return tuple(map(float, texts)) if _are_plain(texts) else None
-        except ValueError:  # a timestamp or an exemplar, or no number
-            return None
+        return draft
 
 
 class _Draft:
-    """What has been read of a page whose outline is not known."""
+    """What has been read of a page line by line. ``begins``: of each wanted line what is before its number."""
 
     def __init__(self) -> None:
         self.layout: list[Series] = []
         self.values: list[float] = []
+        self.begins: list[bytes] = []
         self.malformed = 0
-        self._begins: list[str] = []
-        self._wanted: list[int] = []
 
-    def unwanted(self, begin: str) -> None:
-        """A line that is not wanted because of how it begins."""
-        self._begins.append(sys.intern(begin))
+    def add(self, reading: Reading, begin: bytes) -> None:
+        """A wanted line."""
+        self.layout.append(reading[0])
+        self.values.append(reading[1])
+        self.begins.append(begin)
 
-    def looked_at(self, begin: str, number: int, reading: Reading | None) -> None:
-        """A line by its number that was read whole; ``begin`` is empty where its number is not all that can change."""
-        if reading is not None:
-            self.layout.append(reading[0])
-            self.values.append(reading[1])
-            self._wanted.append(number)
-        self._begins.append(sys.intern(begin))
+    def page(self, most: int, *, complete: bool) -> ParsedPage:
+        """The page that these lines are."""
+        too_many = len(self.layout) > most
+        return ParsedPage(tuple(self.layout), tuple(self.values), self.malformed, complete, too_many)
 
-    def forget_lines(self) -> None:
-        """The page is too large for an outline."""
-        self._begins, self._wanted = [], []
 
-    def outline(self, lines: int) -> _Outline | None:
-        """The outline, where every line but the empty one after the last can be known by how it begins."""
-        if not self._wanted or not all(self._begins[: lines - 1]):
+class _Outline(Struct, frozen=True, weakref=True):
+    """The wanted lines of a page without their numbers."""
+
+    begins: tuple[bytes, ...]
+    layout: Layout
+
+    def values(self, lines: list[bytes]) -> tuple[float, ...] | None:
+        """The numbers of a page with these wanted lines; None where it has others."""
+        if len(lines) != len(self.begins) or not all(map(bytes.startswith, lines, self.begins)):
             return None
-        first, *others = self._wanted
-        pick: Callable[[list[str]], tuple[str, ...]] = itemgetter(first, *others) if others else lambda x: (x[first],)
-        return _Outline(self._begins, pick, pick(self._begins), tuple(self.layout))
+        numbers = list(map(bytes.removeprefix, lines, self.begins))
+        try:
+            return tuple(map(float, numbers)) if _are_plain(numbers) else None
+        except ValueError:  # a timestamp or an exemplar, or no number
+            return None
+
+
+_outlines: WeakValueDictionary[tuple[bytes, ...], _Outline] = WeakValueDictionary()
+
+
+def _shared_outline(begins: tuple[bytes, ...], layout: Layout) -> _Outline:
+    """Engines of one kind show the same series: a thousand of them have one outline, and one layout."""
+    outline = _outlines.get(begins)
+    if outline is None:
+        outline = _outlines[begins] = _Outline(begins, layout)
+    return outline
 
 
 def is_readable(body: bytes) -> bool:
     """Whether the first block has any sample at all, wanted or not."""
     return bool(PageParser(None).parse(next(_blocks(body), b"")).layout)
+
+
+@lru_cache(64)
+def _finder(wanted: frozenset[str] | None) -> Callable[[bytes], list[bytes]]:
+    """Picks the lines out of a page that have to be looked at: those that a wanted name begins, and odd ones.
+
+    Odd are lines that no name begins: a quoted name follows a brace, and the rest, after blanks perhaps, is garbage.
+    """
+    odd = rb"[^#\n]" if wanted is None else rb"[^#a-zA-Z_:\n]"
+    names = sorted(name for name in wanted or () if _LEGAL.fullmatch(name))
+    begin = rb"%s(?![a-zA-Z0-9_:])|%s" % (_any_of(names).encode(), odd) if names else odd
+    # A search for a line feed is one for a single byte, much faster than one for the beginning of a line.
+    find = re.compile(rb"\n((?:%s)[^\n]*)" % begin).findall
+    return lambda body: find(b"\n" + body)
+
+
+def _any_of(names: Collection[str]) -> str:
+    """An expression for any of these words that looks at no character twice: what they begin with is factored out."""
+    begin = commonprefix(list(names))  # noqa: RUF071  characters are meant
+    by_next: dict[str, list[str]] = {}
+    for rest in (name[len(begin) :] for name in names):
+        by_next.setdefault(rest[:1], []).append(rest)
+    ends = by_next.pop("", None) is not None
+    branches = "|".join(map(_any_of, by_next.values()))
+    return re.escape(begin) + (f"(?:{branches}){'?' * ends}" if branches else "")
 
 
 def _blocks(body: bytes) -> Iterator[bytes]:
@@ -205,18 +194,17 @@ def _is_complete(body: bytes) -> bool:
     return body.endswith((b"\n", b"\n# EOF")) or body == b"# EOF"
 
 
-def _usual(line: str, name: str) -> tuple[Reading | None, str]:
-    """A series and one number, and all that is before the number.
+def _reading(line: bytes) -> tuple[Reading | None, bytes]:
+    """The sample on a line, None where there is none, and all that is before its number.
 
-    Whatever else can follow (a timestamp, an exemplar, blanks) is left to _sample, and makes that empty.
+    That is empty where more than the number can change (a timestamp, an exemplar). ValueError where it is no sample.
     """
-    text, _, number = line.rpartition(" ")
-    if text[-1:] != "}" and text != name:
-        return _sample(line), ""
+    head, _, number = line.rpartition(b" ")
     try:
-        return (_shared_series(text) if len(text) <= _TEXT_LENGTH else _whole_series(text), _value(number)), text + " "
+        series = (_shared_series if len(head) <= _TEXT_LENGTH else _whole_series)(head.decode("utf-8", "replace"))
+        return (series, _value(number)), head + b" "
     except ValueError:
-        return _sample(line), ""
+        return _sample(line.decode("utf-8", "replace")), b""
 
 
 def _sample(line: str) -> Reading | None:
@@ -228,21 +216,21 @@ def _sample(line: str) -> Reading | None:
     if len(more) > 1:
         raise ValueError(line)
     for timestamp in more:
-        _value(timestamp)
-    return series, _value(value)
+        _value(timestamp.encode())
+    return series, _value(value.encode())
 
 
-def _value(text: str) -> float:
+def _value(text: bytes) -> float:
     """A number as Prometheus writes it."""
     if not _are_plain((text,)):
         raise ValueError(text)
     return float(text)
 
 
-def _are_plain(texts: Iterable[str]) -> bool:
+def _are_plain(texts: Iterable[bytes]) -> bool:
     """Of Python's own spellings of numbers the underscore and foreign digits are refused."""
-    all_texts = "".join(texts)
-    return all_texts.isascii() and "_" not in all_texts
+    all_texts = b"".join(texts)
+    return all_texts.isascii() and b"_" not in all_texts
 
 
 def _whole_series(text: str) -> Series:
