@@ -4,7 +4,7 @@ from bisect import bisect_left
 from itertools import accumulate
 
 from inferometer.interval import Hold, Meter, Watch, Watched
-from inferometer.model import Batch, EngineSignal, Gpu, GpuReading, Histogram, Key, Page, Traits
+from inferometer.model import Batch, EngineSignal, Gpu, GpuReading, Histogram, Key, Page, Traits, shaped
 
 INF = float("inf")
 EDGES = (0.1, 0.5, 1.0, INF)
@@ -22,7 +22,7 @@ def page(at, counters=None, *, engine="e", running=0, waiting=0, fds=None, seen=
     if "cached_in_prompt" in rest or "single_token_has_tpot" in rest:
         names = ("cached_in_prompt", "single_token_has_tpot")
         rest["traits"] = Traits(**{name: rest.pop(name) for name in names if name in rest})
-    return EngineSignal(
+    return signal_of(
         engine,
         at,
         kind="vllm",
@@ -34,6 +34,12 @@ def page(at, counters=None, *, engine="e", running=0, waiting=0, fds=None, seen=
         vital=(at,) if vital is None else vital,
         **rest,
     )  # fmt: skip
+
+
+def signal_of(engine, at, counters=None, histograms=None, **rest):
+    """A signal with these counters and histograms."""
+    shape, numbers = shaped(counters or {}, histograms or {})
+    return EngineSignal(engine, at, shape=shape, numbers=numbers, **rest)
 
 
 def scraped(source, at, series):

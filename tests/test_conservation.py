@@ -20,6 +20,7 @@ from inferometer.economics.prices import Electricity, Owned, Rented, Step, Train
 from inferometer.exposition import catalog
 from inferometer.interval import Hold, Meter, Watch, Watched
 from inferometer.model import Account, Batch, EngineSignal, Gpu, GpuReading, Histogram, Interval, Key
+from readings import signal_of
 
 START = 1_774_745_000.0  # unix seconds: 17 min before Berlin's clock jumps
 INF = float("inf")
@@ -77,7 +78,7 @@ class Engine:
         else:
             counters["finished_ok"] = self.finished
         counts = (float(self.tokens // 4), float(self.tokens // 4), float(self.tokens // 4 + self.slow))
-        return EngineSignal(
+        return signal_of(
             name,
             at,
             process_start=self.born if self.tells else None,

@@ -22,7 +22,7 @@ from aim import Aim
 from exporting import Exporter
 from fakenvml import Driver, build
 from inferometer.exposition.prometheus import Renderer
-from inferometer.interval.followed import decoded
+from inferometer.interval.kept import Kept, decoded
 from inferometer.ledger import Ledger
 from inferometer.model import Snapshot
 from lines import Lines
@@ -250,7 +250,7 @@ class Trial:
         ledger.close()
         assert not list(copy.glob("*set-aside*"))
         state = ledger.state
-        marks = [decoded(mark) for name, mark in state.marks.items() if name]
+        marks = [decoded(mark, series) for _, mark, series in Kept().restored(state.marks)]
         tallies = [tally for mark in marks for tally in mark.state.traces.tallies.values()]
         self._told = sum(tally.tokens["output"].counts[-1] for tally in tallies)
         snapshot = Snapshot(0.0, state.totals, state.created, state.histograms)

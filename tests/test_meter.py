@@ -430,9 +430,17 @@ def _earlier(signal, seconds):
 
 
 def test_marks_are_those_of_the_engines_that_changed():
+    """And which series an engine has is a mark of its own, as often as these are others."""
     meter = Meter([watch("e", "f")], 5.0)
-    for at, signals, changed in ((T, [page(T), page(T, engine="f")], {"e", "f"}), (T + 1, [page(T + 1)], {"e"})):
+    for at, signals, changed in (
+        (T, [page(T), page(T, engine="f")], {"e", "e\n", "f", "f\n"}),
+        (T + 1, [page(T + 1)], {"e"}),
+        (T + 2, [page(T + 2, {"prompt_tokens": 1, "output_tokens": 1})], {"e", "e\n"}),
+        (T + 3, [page(T + 3, {"prompt_tokens": 2, "output_tokens": 2}), page(T + 3, engine="f")], {"e", "f"}),
+    ):
         meter.add(Batch(at, at), signals)
         meter.due(at)
         assert set(meter.marks()) == {"", *changed}
     assert set(meter.marks()) == {""}
+    meter.watch([watch("f")], 5.0)
+    assert meter.marks().keys() >= {"e", "e\n"}

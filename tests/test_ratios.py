@@ -9,7 +9,8 @@ from inferometer.economics import Policy, Slo, Windows, ratios, settle, window_l
 from inferometer.economics.prices import Electricity, Owned, Rented, Step
 from inferometer.exposition import catalog
 from inferometer.interval import Hold, Meter, Watch, Watched
-from inferometer.model import Account, Batch, EngineSignal, Gpu, GpuReading, Histogram, Key
+from inferometer.model import Account, Batch, Gpu, GpuReading, Histogram, Key
+from readings import signal_of
 
 INF = float("inf")
 M = 1e6
@@ -38,7 +39,7 @@ class Story:
     def page(self, at: float, *, born: float = T0 - 1, joules: float | None = None, **counters: float) -> None:
         """A page with these counters, and what the GPU's energy meter shows."""
         keys = {Key(name, self._model, name): value for name, value in counters.items()}
-        signals = [EngineSignal("e", T0 + at, process_start=born, counters=keys)]
+        signals = [signal_of("e", T0 + at, process_start=born, counters=keys)]
         gpus = [] if joules is None else [GpuReading("nvml", T0 + at, gpus=(Gpu("GPU-0", 0, energy_joules=joules),))]
         self._meter.add(Batch(T0 + at, T0 + at), [*gpus, *signals])
         entries = [settle(i, self._policy) for i in self._meter.due(T0 + at)]
@@ -239,7 +240,7 @@ def test_histograms_of_engines_meet_in_the_window() -> None:
     for at, count, total in ((30, 0.0, 0.0), (60, 10.0, 0.25)):
         still = {Key("output_tokens", "m", "output_tokens"): 0.0}
         latency = {key: Histogram((INF,), (count,), total)}
-        signal = EngineSignal("e", T0 + at, process_start=T0 - 1, counters=still, histograms=latency)
+        signal = signal_of("e", T0 + at, process_start=T0 - 1, counters=still, histograms=latency)
         meter.add(Batch(T0 + at, T0 + at), [signal])
         windows.post(settle(i, Policy("w")) for i in meter.due(T0 + at))
     assert story.ratios()["tokens_per_second_per_request",] == about(10 / 0.25)

@@ -6,8 +6,8 @@ from inferometer.economics.policy import Policy, Slo
 from inferometer.interval import Meter
 from inferometer.interval.engine import EngineState
 from inferometer.ledger import Ledger
-from inferometer.model import Batch, EngineSignal, Histogram, Key, Page, Series
-from readings import INF, page, watch
+from inferometer.model import Batch, Histogram, Key, Page, Series
+from readings import INF, page, signal_of, watch
 
 NAN = float("nan")
 
@@ -21,7 +21,7 @@ def of_models(at, rows, names):
         counters |= {Key(signal, name, f"{signal}[{raw}]"): float(value) for signal, value in values.items()}
         histograms[Key("ttft", name, f"ttft[{raw}]")] = Histogram((1.0, INF), (float(first), float(first)))
         gauges["running", name] = gauges.get(("running", name), 0.0) + running
-    return EngineSignal(
+    return signal_of(
         "e", at, kind="x", process_start=1000.0, counters=counters, histograms=histograms, gauges=gauges, vital=(at,)
     )
 

@@ -4,7 +4,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from inferometer.model import EngineSignal, Histogram, Key
+from inferometer.model import Histogram, Key
+from readings import signal_of
 
 INF = float("inf")
 EDGES = {  # vLLM's
@@ -138,7 +139,7 @@ class Pages:
                 self._seen[name][bisect_left(EDGES[name], value)] += 1
         counters = {f"finished_{name}": now[name] for name in FINISHED}
         counters |= {name: now[name] for name in ("http_ended", "parents_finished")}
-        return EngineSignal(
+        return signal_of(
             self._engine,
             at,
             process_start=self._process.born + self._ahead,

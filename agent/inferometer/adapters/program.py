@@ -6,9 +6,9 @@ looked at once, and what is left is a list of which number goes where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
-from operator import itemgetter, le
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, chain
+from operator import le
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,10 +16,9 @@ from msgspec.structs import replace
 from inferometer.adapters.language import Adapter
 from inferometer.adapters.ranks import Ranks
 from inferometer.adapters.uses import INF, PHASES, Use, Uses
-from inferometer.model import EngineSignal, Histogram, Key, Layout, Series
+from inferometer.model import EngineSignal, Key, Layout, Pick, Series, Shape, picked
 
 Numbers = tuple[float, ...]
-_Pick = Callable[[Numbers], Numbers]
 _Doubts = list[tuple[list[int], list[int]]]
 """Places that have to have one value, and those of which nothing is known where they have not."""
 
@@ -32,18 +31,18 @@ class _HistogramAt(Struct, frozen=True):
 
     key: Key
     edges: tuple[float, ...]
-    counts: _Pick
+    counts: Pick
     total: int | None
     sum: int
     is_cumulative: bool
     is_open: bool
 
-    def read(self, numbers: Numbers) -> Histogram | None:
-        """The histogram; None where its counts fall, so that it is none, whatever it calls itself."""
+    def read(self, numbers: Numbers) -> Numbers | None:
+        """Its counts and its sum; None where its counts fall, so that it is none, whatever it calls itself."""
         counts = self.counts(numbers) if self.is_cumulative else tuple(accumulate(self.counts(numbers)))
         if self.is_open:
             counts = (*counts, counts[-1] if self.total is None else numbers[self.total])
-        return Histogram(self.edges, counts, numbers[self.sum]) if all(map(le, counts, counts[1:])) else None
+        return (*counts, numbers[self.sum]) if all(map(le, counts, counts[1:])) else None
 
 
 class Program:
@@ -65,13 +64,13 @@ class Program:
             if use.rank == self.best[use.key.signal]:
                 tables[use.table].setdefault(use.key, []).append((use, at))
         self._repeated = _repeated(tables) + _stamped_twice(adapter, layout)
-        self._counters = tuple(tables["counters"])
-        self._counted = _pick([numbers.one(series) for series in tables["counters"].values()])
+        self._counted = picked([numbers.one(series) for series in tables["counters"].values()])
         self._gauges = _gauges(tables["gauges"], numbers)
         histograms = (_histogram(key, parts, numbers) for key, parts in tables["histograms"].items())
         self._histograms = [one for one in histograms if one is not None]
+        self._shape = Shape.of(tables["counters"], ((one.key, one.edges) for one in self._histograms))
         self._start, self._created, vital = _life(adapter, layout, used)
-        self._vital = _pick(vital)
+        self._vital = picked(vital)
         self._numbers = numbers
         self._signal = EngineSignal(
             "",
@@ -99,25 +98,27 @@ class Program:
     def run(self, engine: str, at: float, values: Numbers) -> EngineSignal:
         """What a page says."""
         numbers, always = self._numbers.of(values), self._signal
-        histograms = {}
-        for one in self._histograms:
-            histogram = one.read(numbers)
-            if histogram is not None:
-                histograms[one.key] = histogram
+        observed = [one.read(numbers) for one in self._histograms]
+        sound = [one for one in observed if one is not None]
         return EngineSignal(
             engine=engine,
             at=at,
             kind=always.kind,
             process_start=None if self._start is None else values[self._start],
             created=min(map(values.__getitem__, self._created)) if self._created else None,
-            counters=dict(zip(self._counters, self._counted(numbers), strict=True)),
-            histograms=histograms,
+            shape=self._shape if len(sound) == len(observed) else self._shape_with(observed),
+            numbers=tuple(chain(self._counted(numbers), *sound)),
             gauges={where: sum(pick(numbers)) for where, pick in self._gauges},
             vital=(float(hash(self._vital(values))),),  # kept with the engine's state, so that it must be short
             phase_groups=always.phase_groups,
             missing=always.missing,
             traits=always.traits,
         )
+
+    def _shape_with(self, observed: Iterable[Numbers | None]) -> Shape:
+        """The shape of a page of which not all histograms are some."""
+        found = zip(self._shape.histograms, observed, strict=True)
+        return Shape.of(self._shape.counters, (histogram for histogram, numbers in found if numbers is not None))
 
 
 class _Numbers:
@@ -173,12 +174,12 @@ def _stamped_twice(adapter: Adapter, layout: Layout) -> _Doubts:
     return [(same, same) for same in places.values() if len(same) > 1]
 
 
-def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[tuple[tuple[str, str], _Pick]]:
+def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[tuple[tuple[str, str], Pick]]:
     """Gauges are added up over the series of a model."""
     sums: dict[tuple[str, str], list[int]] = {}
     for key, series in table.items():
         sums.setdefault((key.signal, key.model), []).append(numbers.one(series))
-    return [(where, _pick(places)) for where, places in sums.items()]
+    return [(where, picked(places)) for where, places in sums.items()]
 
 
 def _histogram(key: Key, parts: list[tuple[Use, int]], numbers: _Numbers) -> _HistogramAt | None:
@@ -199,7 +200,7 @@ def _histogram(key: Key, parts: list[tuple[Use, int]], numbers: _Numbers) -> _Hi
     return _HistogramAt(
         key,
         edges=tuple(edges) + (INF,) * is_open,
-        counts=_pick([places[edge] for edge in edges]),
+        counts=picked([places[edge] for edge in edges]),
         total=numbers.one(total) if total else None if edges else numbers.zero,
         sum=numbers.one(total_sum) if total_sum else numbers.zero,
         is_cumulative=bool(buckets) or not ranges,
@@ -229,13 +230,3 @@ def _includes_cached(adapter: Adapter, ranks: Ranks) -> bool:
     names = adapter.counters.get("prompt_tokens", ())
     rank = ranks.known("prompt_tokens") or 0
     return bool(names) and names[rank].includes_cached
-
-
-def _pick(places: Sequence[int]) -> _Pick:
-    """The numbers at these places."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    if not places:
-        return lambda _: ()
-    (only,) = places
-    return lambda numbers: (numbers[only],)

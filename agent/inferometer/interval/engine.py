@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from inferometer.interval import strata
 from inferometer.interval.marks import Change, Marks, total
+from inferometer.interval.places import FAILED, MOVES, places
 from inferometer.interval.room import Room, within
 from inferometer.interval.tenants import tokens_by_tenant
 from inferometer.interval.traced import Traces
@@ -14,8 +15,6 @@ from inferometer.model import LATENCIES, EngineSignal, ModelChange, Recent, Stra
 
 _STALLED_AFTER_SECONDS = 10.0
 _PENDING_CONNECTIONS = 2.0
-_FAILED = ("finished_error", "finished_aborted")
-_MOVES = frozenset({"finished", "finished_ok", *_FAILED, "prompt_tokens", "output_tokens", "rejected"})
 _OUTCOME_OF = {
     "finished_ok": "ok",
     "finished_error": "error",
@@ -159,7 +158,7 @@ class EngineState(Struct):
     def _baseline(self, signal: EngineSignal) -> None:
         self.marks.baseline(signal)
         at_rest = self.pulse.at_rest
-        models = _models(signal)
+        models = places(signal.shape).models
         for name in models:
             state = self._model(name, signal)
             by_token, by_call = self._missing(signal, name, models)
@@ -177,8 +176,8 @@ class EngineState(Struct):
         moved: dict[str, dict[str, float]] = {}
         for (kind, name), amount in change.counters.items():
             moved.setdefault(name, {})[kind] = amount
-            reading.moved = reading.moved or (amount > 0 and kind in _MOVES)
-        models = _models(signal)
+            reading.moved = reading.moved or (amount > 0 and kind in MOVES)
+        models = places(signal.shape).models
         for name in models:
             began_as_another = name in change.renamed and name not in self.models
             state = self._model(name, signal)
@@ -255,11 +254,6 @@ def _gauge(signal: EngineSignal, gauge: str, model: str) -> float:
     return signal.gauges.get((gauge, model), 0.0)
 
 
-def _models(signal: EngineSignal) -> list[str]:
-    """The models of a page: those that count tokens or requests."""
-    return list(dict.fromkeys(key.model for key in signal.counters if key.signal in _MOVES))
-
-
 def _phases(signal: EngineSignal, change: Change) -> tuple[float, float] | None:
     """Busy GPU seconds of prefill and decode, per group of GPUs that reports them; None where none does."""
     groups = signal.phase_groups
@@ -277,7 +271,7 @@ def _count(model: ModelChange, moved: dict[str, float], state: ModelState, signa
     for counter, outcome in _OUTCOME_OF.items():
         model.outcomes[outcome] = moved.get(counter, 0.0)
     if "finished" in moved:
-        failed = sum(moved.get(counter, 0.0) for counter in _FAILED)
+        failed = sum(moved.get(counter, 0.0) for counter in FAILED)
         model.outcomes["ok"], state.failed_ahead = _less(moved["finished"], failed, state.failed_ahead)
 
 

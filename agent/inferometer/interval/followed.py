@@ -1,15 +1,10 @@
-"""What the meter has in its hands of one engine, and how the ledger keeps it."""
+"""What the meter has in its hands of one engine."""
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-import msgspec
 from msgspec import Struct, field
 
 from inferometer.interval.engine import EngineState
-from inferometer.interval.joules import Joules
-from inferometer.interval.sound import is_sound
 from inferometer.interval.watch import Scope, Watch, Watched
 from inferometer.model import EngineSignal, EngineView, Interval, ModelChange
 
@@ -47,49 +42,6 @@ class Followed(Struct):
         return True
 
 
-class Mark(Struct):
-    """An engine's state as the ledger keeps it: ``ahead`` is what the wall clock was ahead of the steady one.
-
-    ``left``: it was no longer followed, so that the time since is none of its workload's. ``gpus``: what it held.
-    ``source``: what it was read from.
-    """
-
-    ahead: float
-    state: EngineState
-    left: bool = False
-    gpus: float | None = None
-    source: str = ""
-
-    def settled_at(self, ahead: float) -> float:
-        """Until when the engine's time is settled, on a steady clock that the wall clock is ``ahead`` of."""
-        return self.state.settled_at + self.ahead - ahead
-
-    def shifted(self, ahead: float) -> EngineState:
-        """The state, with its times on a steady clock that the wall clock is ``ahead`` of."""
-        self.state.shift(self.ahead - ahead)
-        return self.state
-
-
-class Common(Struct):
-    """What the ledger keeps beside the engines' states. ``forgotten``: as Left has it.
-
-    ``gone``: engines that an agent's life began without, and ran without since: their time is none of theirs.
-    """
-
-    watched_since: dict[str, float]
-    joules: Joules
-    ahead: float = 0.0
-    gone: tuple[str, ...] = ()
-    forgotten: float = 0.0
-
-
-class _Since(Struct):
-    watched_since: dict[str, float]
-
-
-Kept = TypeVar("Kept", Mark, Common, _Since)
-
-
 def name_of(watch: Watch, watched: Watched) -> str:
     """The name of an engine among all, in memory and in the ledger; of a workload without any, the workload's."""
     return watched.engine or f"({watch.workload})"
@@ -106,34 +58,13 @@ def unmoved(model: str, signal: EngineSignal) -> ModelChange:
     return ModelChange(latencies=measured)
 
 
-def decoded(mark: bytes) -> Mark:
-    """What the ledger has; ValueError where it cannot be understood."""
-    return _sound(msgspec.msgpack.decode(mark, type=Mark))
-
-
-def watched_since(mark: bytes) -> dict[str, float]:
-    """Since when workloads are watched, which every version's mark says; ValueError as above."""
-    return _sound(msgspec.msgpack.decode(mark, type=_Since)).watched_since
-
-
-def common(mark: bytes) -> Common:
-    """All of the mark beside the engines'; ValueError as above."""
-    return _sound(msgspec.msgpack.decode(mark, type=Common))
-
-
-def _sound(kept: Kept) -> Kept:
-    if not is_sound(kept):
-        raise ValueError("it holds numbers that cannot be")
-    return kept
-
-
 def view(engine: Followed) -> EngineView:
     """The newest page of an engine, for people."""
     signal = engine.signal
     workload, name = engine.watch.workload, engine.watched.engine
     if signal is None:
         return EngineView(workload, name, up=engine.up)
-    edges = {key.signal: histogram.edges for key, histogram in signal.histograms.items()}
+    edges = {key.signal: edges for key, edges in signal.shape.histograms}
     return EngineView(
         workload=workload,
         engine=name,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
-from operator import ge, le
+from operator import ge, le, sub
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
-from inferometer.model import EngineSignal, Histogram, Key
+from inferometer.interval.places import FALLS_MEAN_RESTART, SignalOfModel, places
+from inferometer.model import NO_SERIES, EngineSignal, Histogram, Key, Shape
 
 _RESTART_SECONDS = 1.0
 _MISSED_PAGES = 10
-_FALLS_MEAN_RESTART = frozenset(
-    {"prompt_tokens", "output_tokens", "finished", "finished_ok", "finished_error", "finished_aborted"}
-)
 _FINISHED = ("finished_ok", "finished_error", "finished_aborted")
 _EXPLAINED = frozenset({"parents_finished", "rejected"})
-SignalOfModel = tuple[str, str]
 _Value = TypeVar("_Value")
 
 
@@ -36,9 +33,11 @@ class Change(Struct):
     renamed: set[str] = field(default_factory=set)
 
 
-class Marks(Struct):
+class Marks(Struct, dict=True):
     """Raw values at the last reading, and per signal and model the level since the process started.
 
+    ``numbers`` are those of the series in ``shape``; ``counters`` and ``histograms`` are the others: those that are
+    followed and were not on the page, or all of them before the first page. The shape is not kept with the rest.
     ``births``: when the process of the last page began, by the name of what says so; ``newest``: of all processes.
     ``blind``: series were left out of the page that was its baseline, so that one that comes in later may be old.
     ``width``: how many series a whole page has; ``shorter``: how many pages in a row had fewer.
@@ -52,11 +51,32 @@ class Marks(Struct):
     blind: bool = False
     width: int = 0
     shorter: int = 0
+    numbers: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Of no series yet."""
+        self.shape: Shape = NO_SERIES
 
     @property
     def size(self) -> int:
         """How many series are followed; a histogram is one."""
-        return len(self.counters) + len(self.histograms)
+        return len(self.shape) + len(self.counters) + len(self.histograms)
+
+    def followed(self) -> Iterator[Key]:
+        """All series that are followed."""
+        yield from self.shape.counters
+        yield from (key for key, _ in self.shape.histograms)
+        yield from self.counters
+        yield from self.histograms
+
+    def spell_out(self, shape: Shape | None = None) -> None:
+        """Go over to ``counters`` and ``histograms`` alone: these are whole without a shape, or ``shape``.
+
+        ValueError where the numbers are not of that shape.
+        """
+        counters, histograms = (self.shape if shape is None else shape).series(self.numbers)
+        self.counters, self.histograms = self.counters | counters, self.histograms | histograms
+        self.shape, self.numbers = NO_SERIES, ()
 
     def restarted(self, signal: EngineSignal) -> bool:
         """Whether the page is of a newer process than all before.
@@ -81,15 +101,16 @@ class Marks(Struct):
         return len(moved) == len(known) > 0 or (bool(moved) and self._fell(signal))
 
     def _fell(self, signal: EngineSignal) -> bool:
-        return any(
-            value < self.counters.get(key, 0.0)
-            for key, value in signal.counters.items()
-            if key.signal in _FALLS_MEAN_RESTART
-        )
+        if signal.shape is self.shape:
+            return any(signal.numbers[at] < self.numbers[at] for at in places(self.shape).falls)
+        known = self.counters | self.shape.series(self.numbers)[0]
+        shown = zip(signal.shape.counters, signal.numbers, strict=False)
+        return any(value < known.get(key, 0.0) for key, value in shown if key.signal in FALLS_MEAN_RESTART)
 
     def forget(self) -> None:
         """Another process: everything counts from zero."""
         self.counters, self.histograms, self.levels = {}, {}, {}
+        self.shape, self.numbers = NO_SERIES, ()
         self.births, self.blind = {}, False
         self.width = self.shorter = 0
 
@@ -103,23 +124,49 @@ class Marks(Struct):
         One whose model or tenant goes by another name now (``other``, or no longer) goes on where it was.
         """
         self._learn_births(_births(signal))
+        change = self._risen(signal.numbers) if signal.shape is self.shape else None
+        if change is None:
+            change = self._compared(signal.shape, signal.numbers)
+        levels = self.levels
+        for where, delta in change.counters.items():
+            levels[where] = levels.get(where, 0.0) + delta
+        for where, histogram in change.histograms.items():
+            levels[where] = levels.get(where, 0.0) + histogram.counts[-1]
+        return change
+
+    def _risen(self, numbers: tuple[float, ...]) -> Change | None:
+        """The usual page: the same series as before, and nothing fell. None where something did."""
+        deltas = tuple(map(sub, numbers, self.numbers))
+        if min(deltas, default=0.0) < 0:
+            return None
+        known, change = places(self.shape), Change()
+        for where, edges, of in known.histograms:
+            merge(change.histograms, where, Histogram(edges, _observations(deltas[of]), deltas[of.stop]))
+        change.counters = {where: sum(pick(deltas)) for where, pick in known.counters}
+        change.tenants = {where: sum(pick(deltas)) for where, pick in known.tenants}
+        change.whole = self._is_whole(len(self.shape))
+        self.numbers = numbers
+        return change
+
+    def _compared(self, shape: Shape, numbers: tuple[float, ...]) -> Change:
+        """Any other page, one series after the other."""
+        self.spell_out()
+        page, page_histograms = shape.series(numbers)
         change, counters, histograms = Change(), _Names(self.counters), _Names(self.histograms)
-        known, moved = self.counters, change.counters
-        for key, value in signal.counters.items():
-            old = known.get(key)
+        for key, value in page.items():
+            old = self.counters.get(key)
             if old is None:
-                old = counters.rename(key, signal.counters, value if self.blind else 0.0)
+                old = counters.rename(key, page, value if self.blind else 0.0)
             delta = value - old if value >= old else value
-            known[key] = value
-            where = (key.signal, key.model)
-            moved[where] = moved.get(where, 0.0) + delta
+            self.counters[key] = value
+            _add(change.counters, (key.signal, key.model), delta)
             if key.tenant:
                 _add(change.tenants, (key.signal, key.tenant), delta)
-        width = len(signal.counters) + len(signal.histograms)
-        for key, histogram in signal.histograms.items():
+        width = len(shape)
+        for key, histogram in page_histograms.items():
             last = self.histograms.get(key)
             if last is None:
-                last = histograms.rename(key, signal.histograms, histogram if self.blind else None)
+                last = histograms.rename(key, page_histograms, histogram if self.blind else None)
             elif _lacks_buckets(histogram, last):
                 width -= 1
                 continue
@@ -130,11 +177,17 @@ class Marks(Struct):
             _add(self.levels, (key.signal, key.model), -amount)
             _add(self.levels, (key.signal, model), amount)
             change.renamed.add(model)
-        for where, delta in change.counters.items():
-            _add(self.levels, where, delta)
-        for where, histogram in change.histograms.items():
-            _add(self.levels, where, histogram.total)
+        if width == len(shape):
+            self._take_in(shape)
         return change
+
+    def _take_in(self, shape: Shape) -> None:
+        """What ``shape`` has goes into ``numbers``; it has nothing that is not followed."""
+        self.shape, self.numbers = shape, shape.numbers(self.counters, self.histograms)
+        for key in shape.counters:
+            del self.counters[key]
+        for key, _ in shape.histograms:
+            del self.histograms[key]
 
     def _learn_births(self, births: Mapping[str, float]) -> None:
         """When the process began; where two stamps contradict one another, that one which says it is the same."""
@@ -227,10 +280,12 @@ def _since(old: Histogram | None, new: Histogram) -> tuple[Histogram, Histogram]
     if new.sum < old.sum:
         new = Histogram(new.edges, new.counts, old.sum)
     since = new.minus(old)
-    if not all(map(le, since.counts, since.counts[1:])):  # what moves between buckets is no observation
-        counts = tuple(accumulate(reversed(since.counts), min))[::-1]
-        return Histogram(since.edges, counts, since.sum), new
-    return since, new
+    return Histogram(since.edges, _observations(since.counts), since.sum), new
+
+
+def _observations(counts: tuple[float, ...]) -> tuple[float, ...]:
+    """What was observed while counts rose so: what moves between buckets is no observation."""
+    return counts if all(map(le, counts, counts[1:])) else tuple(accumulate(reversed(counts), min))[::-1]
 
 
 def total(amounts: Mapping[SignalOfModel, float], signal: str) -> float:

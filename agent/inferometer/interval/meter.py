@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from inferometer.interval import verdicts
 from inferometer.interval.absence import unproven_seconds
 from inferometer.interval.capacity import Capacity
 from inferometer.interval.engine import EngineState, Reading
 from inferometer.interval.followed import (
-    Common,
     Followed,
-    Mark,
-    common,
-    decoded,
     judges,
     name_of,
     unmoved,
     view,
-    watched_since,
 )
 from inferometer.interval.joules import Assumed, Joules
+from inferometer.interval.kept import Common, Kept, Mark, common, decoded, encoded, watched_since
 from inferometer.interval.left import Left
+from inferometer.interval.places import places
 from inferometer.interval.rest import Activity
 from inferometer.interval.roles import scoped
 from inferometer.interval.room import Room
@@ -59,6 +54,7 @@ class Meter:
         self._interval = interval
         self._engines: dict[str, Followed] = {}
         self._left = Left()
+        self._kept = Kept()
         self._gone: frozenset[str] = frozenset()
         self._missing: frozenset[str] = frozenset()
         self._done: list[Interval] = []
@@ -184,17 +180,17 @@ class Meter:
 
     def marks(self) -> dict[str, bytes]:
         """The states that changed since the last call, by name, for the ledger."""
-        marks = {name: self._left.marks.get(name, b"") for name in self._changed - self._engines.keys()}
-        for name in self._changed & self._engines.keys():
-            state = self._engines[name].state
-            if state is not None:
-                watched = self._engines[name].watched
-                mark = Mark(self._ahead, state, gpus=watched.gpus, source=watched.source)
-                marks[name] = msgspec.msgpack.encode(mark)
+        marks: dict[str, bytes] = {}
+        for name in self._changed:
+            engine = self._engines.get(name)
+            if engine is None:
+                marks |= self._kept.left(name, self._left.marks.get(name, b""))
+            elif engine.state is not None:
+                marks |= self._kept.mark(name, engine, engine.state, self._ahead)
         self._changed.clear()
         gone = tuple(sorted(self._left.marks.keys() & (self._gone | self._missing)))
         rest = Common(self.watched_since, self.joules, self._ahead, gone, self._left.forgotten)
-        marks[""] = msgspec.msgpack.encode(rest)
+        marks[""] = encoded(rest)
         return marks
 
     def restore(self, marks: Mapping[str, bytes], ahead: float) -> list[str]:
@@ -204,14 +200,17 @@ class Meter:
         """
         self._ahead = ahead
         faults = []
-        for name, mark in marks.items():
+        try:
+            if "" in marks:
+                self._restore_common(marks[""], ahead)
+        except (ValueError, RecursionError) as error:
+            faults.append(f"energy counters: {error}")
+        for name, mark, series in self._kept.restored(marks):
             try:
-                if name:
-                    self._left.keep(name, mark, decoded(mark).settled_at(ahead), decoded(mark).source)
-                else:
-                    self._restore_common(mark, ahead)
+                whole = decoded(mark, series)
+                self._left.keep(name, encoded(whole), whole.settled_at(ahead), whole.source)
             except (ValueError, RecursionError) as error:
-                faults.append(f"{name or 'energy counters'}: {error}")
+                faults.append(f"{name}: {error}")
         for name in (self._engines.keys() & self._left.marks.keys()) - self._gone:
             if not decoded(self._left.marks[name]).left:
                 self._resume(self._engines[name], decoded(self._left.take(name)))
@@ -292,7 +291,8 @@ class Meter:
         self.capacity.free(state)
         self.joules.take(engine.watch.workload, engine.watched.engine)  # of a workload that is gone, nobody's
         mark = Mark(self._ahead, state, left=True, source=engine.watched.source)
-        self._left.keep(name, msgspec.msgpack.encode(mark), self._at, mark.source)
+        state.marks.spell_out()
+        self._left.keep(name, encoded(mark), self._at, mark.source)
         self._changed.add(name)
 
     def _add_engine(self, engine: Followed, signal: EngineSignal) -> None:
@@ -348,8 +348,7 @@ class Meter:
         return verdicts.last(state, engine.watch, engine.watched, at, self._ahead) if judges(engine) else []
 
     def _tell(self, engine: Followed, state: EngineState, interval: Interval) -> None:
-        counters = engine.signal.counters if engine.signal is not None else ()
-        reasoning = any(key.signal == "reasoning_tokens" for key in counters)
+        reasoning = engine.signal is not None and places(engine.signal.shape).reasoning
         verdicts.tell(interval, state, engine.watched, page_counts_reasoning=reasoning)
 
     def _label(self, reading: Reading, gap: float, *, running: bool) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from inferometer.interval.marks import Marks
-from inferometer.model import EngineSignal, Key
+from inferometer.model import EngineSignal, Key, shaped
 
 _ACCOUNTED = frozenset(
     {
@@ -33,16 +33,19 @@ def within(signal: EngineSignal, marks: Marks, most: int) -> tuple[EngineSignal,
     tokens and requests go first: small families whole, then those that are too large one label set after the other,
     so that what is divided by one another is of the same label sets. Costs nothing while there is room for all.
     """
-    if marks.size + len(signal.counters) + len(signal.histograms) <= most:
+    if marks.size + len(signal.shape) <= most:
         return signal, 0
-    followed = {(key.signal, key.series) for key in (*marks.counters, *marks.histograms)}
-    new = [k for k in (*signal.counters, *signal.histograms) if (k.signal, k.series) not in followed]
-    left_out = set(new) - _chosen(new, most - marks.size, set(signal.histograms))
+    counters, histograms = signal.shape.series(signal.numbers)
+    followed = {(key.signal, key.series) for key in marks.followed()}
+    new = [k for k in (*counters, *histograms) if (k.signal, k.series) not in followed]
+    left_out = set(new) - _chosen(new, most - marks.size, set(histograms))
     if not left_out:
         return signal, 0
-    counters = {key: value for key, value in signal.counters.items() if key not in left_out}
-    histograms = {key: value for key, value in signal.histograms.items() if key not in left_out}
-    return replace(signal, counters=counters, histograms=histograms), len(left_out)
+    shape, numbers = shaped(
+        {key: value for key, value in counters.items() if key not in left_out},
+        {key: value for key, value in histograms.items() if key not in left_out},
+    )
+    return replace(signal, shape=shape, numbers=numbers), len(left_out)
 
 
 def _chosen(new: list[Key], room: int, histograms: set[Key]) -> set[Key]:

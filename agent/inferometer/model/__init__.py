@@ -7,11 +7,13 @@ Units everywhere: seconds, joules, watts, bytes, tokens, money in the ledger's o
 
 from inferometer.model.entries import Entry
 from inferometer.model.gpus import Domain, Gpu, GpuReading, Holdings, HostReading, Instance, Pod
+from inferometer.model.histograms import Histogram
 from inferometer.model.intervals import Energy, Interval, ModelChange, Recent, Stratum
 from inferometer.model.pods import Pods, Role, ServingPod
 from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Layout, Page, Sample, Series
-from inferometer.model.signals import EngineSignal, Histogram, Key, Signal, Traits
+from inferometer.model.shapes import NO_SERIES, Edges, Key, Pick, Shape, picked, shaped
+from inferometer.model.signals import EngineSignal, Signal, Traits
 from inferometer.model.snapshots import EngineView, PriceView, Snapshot, SourceView
 from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
 from inferometer.model.verdicts import Exemplar, Tally, Verdicts
@@ -36,6 +38,7 @@ __all__ = [
     "INPUT_CACHED",
     "INPUT_UNCACHED",
     "LATENCIES",
+    "NO_SERIES",
     "OUTCOMES",
     "OUTPUT",
     "PER_ENGINE",
@@ -48,6 +51,7 @@ __all__ = [
     "Account",
     "Batch",
     "Domain",
+    "Edges",
     "Energy",
     "EngineSignal",
     "EngineView",
@@ -66,6 +70,7 @@ __all__ = [
     "Layout",
     "ModelChange",
     "Page",
+    "Pick",
     "Pod",
     "Pods",
     "PriceView",
@@ -76,6 +81,7 @@ __all__ = [
     "Sample",
     "Series",
     "ServingPod",
+    "Shape",
     "Signal",
     "Snapshot",
     "SourceView",
@@ -89,4 +95,6 @@ __all__ = [
     "by_workload",
     "engine_of",
     "is_skewed",
+    "picked",
+    "shaped",
 ]

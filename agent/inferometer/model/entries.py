@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from inferometer.model.signals import Histogram
+from inferometer.model.histograms import Histogram
 from inferometer.model.verdicts import Exemplar
 from inferometer.model.words import Account
 

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import add, sub
 
 from msgspec import Struct, field
 
 from inferometer.model.gpus import GpuReading, Holdings, HostReading
+from inferometer.model.histograms import Histogram
 from inferometer.model.pods import Pods
 from inferometer.model.requests import Traced
-
-
-class Histogram(Struct, frozen=True, array_like=True):
-    """Cumulative ``counts`` at ascending upper ``edges``; the last edge is +Inf, its count the total."""
-
-    edges: tuple[float, ...]
-    counts: tuple[float, ...]
-    sum: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """Observations in all buckets."""
-        return self.counts[-1] if self.counts else 0.0
-
-    def minus(self, earlier: Histogram) -> Histogram:
-        """Observations since ``earlier``; both have the same edges."""
-        counts = tuple(map(sub, self.counts, earlier.counts))
-        return Histogram(self.edges, counts, self.sum - earlier.sum)
-
-    def plus(self, other: Histogram) -> Histogram:
-        """Observations of both; both have the same edges."""
-        counts = tuple(map(add, self.counts, other.counts))
-        return Histogram(self.edges, counts, self.sum + other.sum)
+from inferometer.model.shapes import NO_SERIES, Key, Shape
 
 
 class Traits(Struct, frozen=True):
@@ -46,17 +24,8 @@ class Traits(Struct, frozen=True):
     single_token_has_tpot: bool = True
 
 
-class Key(Struct, frozen=True, gc=False, array_like=True):
-    """One series of one signal: what it means, for which model and tenant, and which raw label set it came from."""
-
-    signal: str
-    model: str
-    series: str
-    tenant: str = ""
-
-
 class EngineSignal(Struct, frozen=True):
-    """An engine's page in engine-neutral words. Counters and histograms are as the page has them: totals.
+    """An engine's page in engine-neutral words: ``numbers`` are the counters and histograms of ``shape``, as totals.
 
     ``vital`` changes whenever a series moves that moves only while the engine works.
     ``phase_groups``: groups of GPUs (data parallel ranks) whose busy seconds by phase the page has; 0 = it has none.
@@ -70,13 +39,23 @@ class EngineSignal(Struct, frozen=True):
     version: str = ""
     process_start: float | None = None
     created: float | None = None
-    counters: Mapping[Key, float] = field(default_factory=dict)
-    histograms: Mapping[Key, Histogram] = field(default_factory=dict)
+    shape: Shape = NO_SERIES
+    numbers: tuple[float, ...] = ()
     gauges: Mapping[tuple[str, str], float] = field(default_factory=dict)
     vital: tuple[float, ...] = ()
     phase_groups: int = 0
     missing: tuple[str, ...] = ()
     traits: Traits = Traits()
+
+    @property
+    def counters(self) -> dict[Key, float]:
+        """All counters, made anew at each call."""
+        return self.shape.series(self.numbers)[0]
+
+    @property
+    def histograms(self) -> dict[Key, Histogram]:
+        """All histograms, made anew at each call."""
+        return self.shape.series(self.numbers)[1]
 
 
 Signal = EngineSignal | GpuReading | HostReading | Holdings | Pods | Traced

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from inferometer.model.gpus import Gpu
-from inferometer.model.signals import Histogram
+from inferometer.model.histograms import Histogram
 from inferometer.model.verdicts import Exemplar
 from inferometer.model.words import Account
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from inferometer.model.histograms import Histogram
 from inferometer.model.requests import Request
-from inferometer.model.signals import Histogram
 
 
 class Verdicts(Struct):

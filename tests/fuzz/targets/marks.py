@@ -9,15 +9,22 @@ import msgspec
 from fuzz.draw import Draw
 from fuzz.targets.economics import START, WATCH, Scene
 from inferometer.interval import Meter
-from inferometer.interval.followed import Common, Mark
+from inferometer.interval.kept import Common, Mark
+from inferometer.model import Key
 from msgspec.structs import force_setattr
 
 
 def _written():
-    """The marks of a short life with pages, spans and joules, by name."""
+    """The marks of a short life with pages, spans and joules, by name; beside them which series the engines have."""
     scene = Scene(Draw(bytes(range(256)) * 2))
     scene.play(30)
-    return {name: msgspec.msgpack.decode(mark, type=Mark if name else Common) for name, mark in scene.marks.items()}
+    return {name: msgspec.msgpack.decode(mark, type=_kind(name)) for name, mark in scene.marks.items()}
+
+
+def _kind(name):
+    if name.endswith("\n"):
+        return tuple[tuple[Key, ...], tuple[tuple[Key, tuple[float, ...]], ...]]
+    return Mark if name else Common
 
 
 LENGTH = 200
@@ -49,8 +56,8 @@ def check(data):
     if draw.byte() & 1:
         marks = {name: msgspec.msgpack.encode(_changed(draw, copy.deepcopy(mark))) for name, mark in MARKS.items()}
     else:
-        name = draw.choose(("e", "", "f", "(w)", "gone"))
-        marks = {name: draw.rest()}
+        name = draw.choose(("e", "", "f", "(w)", "gone", "e\n"))
+        marks = {"e": msgspec.msgpack.encode(MARKS["e"]), name: draw.rest()}
     meter = Meter((WATCH,), 5.0)
     faults = meter.restore(marks, 0.0)
     if any("\n" in fault for fault in faults):
