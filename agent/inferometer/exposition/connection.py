@@ -78,7 +78,7 @@ class Connection(web.RequestHandler):
     @property
     def is_busy(self) -> bool:
         """Whether a request of it is being answered, or about to be."""
-        return self._waiter is None or self._waiter.done()
+        return self._request_count > 0 and (self._waiter is None or self._waiter.done())
 
     @property
     def has_begun(self) -> bool:
