@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -346,10 +347,10 @@ def _amounts(entries: Sequence[Entry]) -> dict[Account, float]:
     """Their sums: most accounts of a workload are those of all its engines."""
     if len(entries) == 1:
         return entries[0].amounts
-    sums: dict[Account, float] = {}
+    sums: dict[Account, float] = defaultdict(float)
     for entry in entries:
         for account, amount in entry.amounts.items():
-            sums[account] = sums.get(account, 0.0) + amount
+            sums[account] += amount
     return sums
 
 
