@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from inferometer.errors import LedgerError
-from inferometer.ledger import Ledger, book, hours
+from inferometer.ledger import Ledger, book, hours, journal
 from inferometer.model import Entry, Histogram
 
 HOUR = 3600
@@ -133,8 +133,10 @@ def test_the_event_loop_goes_on_while_the_disk_is_slow(tmp_path, monkeypatch, st
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from inferometer.ledger import Ledger
+from inferometer.ledger import Ledger, journal
 from inferometer.model import Entry
+
+journal._MOST_ROWS = int(sys.argv[2])
 
 async def main():
     ledger = Ledger(Path(sys.argv[1]), "USD")
@@ -151,13 +153,14 @@ asyncio.run(main())
 """
 
 
-def test_totals_are_those_of_their_marks_after_any_kill(tmp_path):
+@pytest.mark.parametrize("rows", [journal._MOST_ROWS, 2], ids=["mostly between folds", "amid folds"])
+def test_totals_are_those_of_their_marks_after_any_kill(tmp_path, rows):
     rng = random.Random(1)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     exposed = 0
     for _ in range(10):
         with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path)], env=env, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", KILLED, str(tmp_path), str(rows)], env=env, stdout=subprocess.PIPE, text=True
         ) as agent:
             for _ in range(rng.randint(2, 30)):
                 exposed = int(agent.stdout.readline())
@@ -288,7 +291,7 @@ def _sql(folder, *statements):
             database.execute(statement)
 
 
-def _overwrite(folder, start=0.4, end=0.6):
+def _overwrite(folder, start=0.1, end=0.9):
     path = folder / "ledger.db"
     data = bytearray(path.read_bytes())
     a, b = (int(len(data) * part) // 4096 * 4096 for part in (start, end))
@@ -316,11 +319,21 @@ DAMAGE = {
     "not iterable": lambda folder: _sql(folder, "UPDATE totals SET labels = '7' WHERE name LIKE '%cost%'"),
     "UTF-8": lambda folder: _sql(folder, "UPDATE totals SET name = CAST(x'ff' AS TEXT) WHERE name LIKE '%cost%'"),
     "Expected `array`": lambda folder: _sql(folder, "UPDATE histograms SET histogram = x'90'"),
+    "got `int`": lambda folder: _sql(folder, "UPDATE journal SET change = x'07'"),
+    "truncated": lambda folder: _sql(folder, "UPDATE journal SET change = substr(change, 1, length(change) / 2)"),
+    "trailing characters": lambda folder: _sql(folder, "UPDATE journal SET change = CAST(change || x'00' AS BLOB)"),
+    "bytes-like": lambda folder: _sql(folder, "UPDATE journal SET change = 'x'"),
+    "its journal has 0 rows, and had 1": lambda folder: _sql(folder, "DELETE FROM journal"),
+    "its journal is newer than itself": lambda folder: _sql(folder, "UPDATE journal SET generation = generation + 1"),
+    "its journal has another layout": lambda folder: _sql(folder, "DELETE FROM histograms"),
+    "no such table: journal": lambda folder: _sql(folder, "DROP TABLE journal"),
 }
 
 
 @pytest.mark.parametrize("why", DAMAGE)
-def test_a_ledger_that_cannot_be_trusted_is_set_aside_and_totals_start_at_zero(tmp_path, caplog, why):
+def test_a_ledger_that_cannot_be_trusted_is_set_aside_and_totals_start_at_zero(tmp_path, caplog, monkeypatch, why):
+    """It has a part in its tables and a part in its journal."""
+    monkeypatch.setattr(journal, "_MOST_ROWS", 2)
     with opened(tmp_path) as ledger:
         for n in range(3):
             seen = {TTFT: Histogram((0.1, INF), (1.0, 3.0), 1.5)}
@@ -356,7 +369,7 @@ def test_a_ledger_with_uncommitted_pages_beside_it_is_set_aside_whole_and_its_su
         copied(folder, tmp_path / "c")
         assert not [path for path in folder.glob("ledger.set-aside-*") if path.suffix != ".db"]
     with contextlib.closing(sqlite3.connect(set_aside(folder)[0])) as aside:
-        assert aside.execute("SELECT value FROM totals WHERE name LIKE '%tokens%'").fetchall() == [(8.0,)]
+        assert journal.load(aside)[0].totals[TOKENS] == 8
     with opened(tmp_path / "c") as ledger:
         assert ledger.state.totals[TOKENS] == 2
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from inferometer.ledger import Ledger
+from inferometer.ledger import Ledger, journal
 from inferometer.model import Entry
 
 LONG = "INFEROMETER_LONG" in os.environ
@@ -27,12 +27,17 @@ def posted(ledger, first, last):
 
 @pytest.fixture(scope="module")
 def ledgers(tmp_path_factory):
-    """By the file that is to be damaged: one as a clean end leaves it, and one with a part in its write-ahead log."""
+    """By the file that is to be damaged: one as a clean end leaves it, and one with a part in its write-ahead log.
+
+    In both a part is in the tables and a part in the journal.
+    """
     folder = tmp_path_factory.mktemp("whole")
     ledger = Ledger(folder / "a", "USD", lambda: NOON)
-    posted(ledger, 1, LAST // 2)
-    ledger._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    posted(ledger, LAST // 2 + 1, LAST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "_MOST_ROWS", LAST // 4)
+        posted(ledger, 1, LAST // 2)
+        ledger._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        posted(ledger, LAST // 2 + 1, LAST)
     killed = Path(shutil.copytree(folder / "a", folder / "b", ignore=shutil.ignore_patterns("lock")))
     ledger.close()
     assert (killed / "ledger.db-wal").stat().st_size > 20_000

@@ -4,6 +4,7 @@ import asyncio
 import random
 import tracemalloc
 
+import old_ledgers
 import pytest
 from inferometer.ledger import Ledger
 from inferometer.ledger.span_ids import SpanIds
@@ -118,10 +119,7 @@ def test_the_ledger_forgets_what_is_older_than_ten_minutes(tmp_path):
 
 
 def test_a_ledger_of_the_first_schema_is_gone_on_with(tmp_path):
-    ledger = Ledger(tmp_path, "USD", Wall())
-    asyncio.run(ledger.post([], {"e": b"mark"}))
-    ledger._database.executescript("DROP TABLE spans; PRAGMA user_version = 1;")
-    ledger.close()
+    old_ledgers.write(tmp_path, 1, "INSERT INTO marks VALUES ('e', CAST('mark' AS BLOB))")
     ledger = Ledger(tmp_path, "USD", Wall())
     assert ledger.state.marks == {"e": b"mark"}
     assert ledger.spans.take(b"a" * 24)

@@ -7,52 +7,42 @@ cannot be trusted is set aside, never deleted, and the totals start at zero: a c
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sqlite3
 import time
-from collections import ChainMap
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 import msgspec
-from msgspec import Struct, field
 
 from inferometer.errors import LedgerError
 from inferometer.ledger.database import (
-    State,
     Untrusted,
     amounts_in,
     aside,
     connected,
     expose,
     exposed,
-    forget,
     is_about_access,
     is_damage,
-    load,
     locked,
     set_aside,
+    text_of,
 )
+from inferometer.ledger.journal import Journal, load
 from inferometer.ledger.span_ids import SpanIds
+from inferometer.ledger.state import Change, State
+from inferometer.ledger.tables import save, touched_by
 from inferometer.model import Account, Entry, Histogram, by_workload
 
 _log = logging.getLogger(__name__)
 _KEPT_HOURS = 400 * 24
 _REMEMBERED_HOURS = 24
 _HOUR = 3600
-_SPARE = 1_024
-
-
-class _Change(Struct):
-    """New values of what one post touches."""
-
-    totals: dict[Account, float] = field(default_factory=dict)
-    created: dict[Account, float] = field(default_factory=dict)
-    histograms: dict[Account, Histogram] = field(default_factory=dict)
-    hours: dict[tuple[str, int], dict[Account, float]] = field(default_factory=dict)
 
 
 class Ledger:
@@ -81,7 +71,7 @@ class Ledger:
         self._waiting_marks: dict[str, bytes] = {}
         self._hour: dict[str, tuple[int, dict[Account, float]]] = {}
         self._span_minute = 0
-        self._texts: dict[tuple[str, ...], str] = {}
+        self._journal = Journal()
         self._damage, self._is_moved = "", False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._folder = folder
@@ -112,12 +102,9 @@ class Ledger:
             self._complain(str(error))
             return False
         self._complain("")
-        self.state.totals |= change.totals
-        self.state.created |= change.created
-        self.state.histograms |= change.histograms
-        self.state.marks |= self._waiting_marks
-        for name in _forgotten(self._waiting_marks):
-            self.state.forget(name)
+        forgotten = self.state.take(change)
+        if self._database is not None:
+            self._journal.touch(change, forgotten)
         for (workload, hour), amounts in change.hours.items():
             if hour >= self._hour.get(workload, (0, {}))[0]:
                 self._hour[workload] = (hour, amounts)
@@ -145,7 +132,7 @@ class Ledger:
         if self._lock is not None:
             self._lock.close()
 
-    def _write(self, ids: bytes) -> _Change:
+    def _write(self, ids: bytes) -> Change:
         """Merge and commit what waits; runs on the writer's thread, where reading a row back may take its time."""
         try:
             if self._damage:
@@ -158,44 +145,54 @@ class Ledger:
         self._begin_anew()
         return self._write_once(ids)
 
-    def _write_once(self, ids: bytes) -> _Change:
-        change = self._merge(self._waiting)
-        self._commit(change, self._waiting_marks, ids)
+    def _write_once(self, ids: bytes) -> Change:
+        change = self._merge(self._waiting, self._waiting_marks)
+        self._commit(change, ids)
         return change
 
     # -- in memory
 
-    def _merge(self, entries: Iterable[Entry]) -> _Change:
-        change, now = _Change(), self._wall()
-        state = self.state
-        for entry in entries:
-            hour = _hour_of(entry)
-            for account, amount in entry.amounts.items():
-                known = change.totals.get(account)
-                known = state.totals.get(account) if known is None else known
-                if amount == 0 and known is not None:
-                    continue
-                change.totals[account] = (known or 0.0) + amount
-                if known is None:
-                    change.created[account] = now
-                reduced = by_workload(account)
-                if amount and reduced is not None:
-                    row = self._hour_row(change, entry.workload, hour)
-                    row[reduced] = row.get(reduced, 0.0) + amount
-            for account, more in entry.histograms.items():
-                have = change.histograms.get(account) or state.histograms.get(account)
-                same = have is not None and have.edges == more.edges
-                change.histograms[account] = have.plus(more) if have is not None and same else more
-                if not same:
-                    change.created[account] = now
+    def _merge(self, entries: Iterable[Entry], marks: dict[str, bytes]) -> Change:
+        change, now = Change(marks=marks), self._wall()
+        for where, some in _grouped(entries).items():
+            self._add_amounts(change, where, _amounts(some), now)
+            for entry in some:
+                self._add_histograms(change, entry.histograms, now)
         return change
 
-    def _hour_row(self, change: _Change, workload: str, hour: int) -> dict[Account, float]:
-        where = (workload, hour)
-        if where not in change.hours:
+    def _add_amounts(self, change: Change, where: tuple[str, int], amounts: dict[Account, float], now: float) -> None:
+        """``where``: the workload and the hour whose row they are in."""
+        totals, committed = change.totals, self.state.totals
+        row: dict[Account, float] | None = None
+        for account, amount in amounts.items():
+            known = totals.get(account)
+            if known is None:
+                known = committed.get(account)
+            if known is None:
+                change.created[account], known = now, 0.0
+            elif amount == 0:
+                continue
+            totals[account] = known + amount
+            reduced = by_workload(account) if amount else None
+            if reduced is not None:
+                row = self._hour_row(change, where) if row is None else row
+                row[reduced] = row.get(reduced, 0.0) + amount
+
+    def _add_histograms(self, change: Change, histograms: Mapping[Account, Histogram], now: float) -> None:
+        for account, more in histograms.items():
+            have = change.histograms.get(account) or self.state.histograms.get(account)
+            if have is not None and have.edges == more.edges:
+                change.histograms[account] = have.plus(more)
+            else:
+                change.histograms[account], change.created[account] = more, now
+
+    def _hour_row(self, change: Change, where: tuple[str, int]) -> dict[Account, float]:
+        row = change.hours.get(where)
+        if row is None:
+            workload, hour = where
             kept_hour, kept = self._hour.get(workload, (-1, {}))
-            change.hours[where] = dict(kept) if kept_hour == hour else self._read_hour(workload, hour)
-        return change.hours[where]
+            row = change.hours[where] = dict(kept) if kept_hour == hour else self._read_hour(workload, hour)
+        return row
 
     def _complain(self, error: str) -> None:
         if error != self.error:
@@ -230,7 +227,7 @@ class Ledger:
     def _open_or_set_aside(self, folder: Path, path: Path) -> None:
         try:
             self._database = connected(path)
-            self.state = load(self._database, at_least=exposed(folder))
+            self.state, self._journal = load(self._database, at_least=exposed(folder))
         except (sqlite3.Error, msgspec.MsgspecError, Untrusted, ValueError, TypeError, KeyError) as error:
             if isinstance(error, sqlite3.Error) and is_about_access(error):
                 raise
@@ -243,13 +240,13 @@ class Ledger:
         self.kept_aside = aside(path.parent)
         _log.error("the ledger is set aside and totals start at zero", extra={"error": why, "kept_as": str(kept)})
         self._database = connected(path)
-        self.state = load(self._database)
+        self.state, self._journal = load(self._database)
 
     def _begin_anew(self) -> None:
         """A ledger that was damaged while in use: what it had is in memory, and goes into another; hours apart."""
         if self._folder is None:
             return
-        path, state = self._folder / "ledger.db", self.state
+        path = self._folder / "ledger.db"
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -263,8 +260,7 @@ class Ledger:
         self._database = connected(path)
         self._check_currency(path)
         hours = {(workload, hour): amounts for workload, (hour, amounts) in self._hour.items()}
-        whole = _Change(state.totals, state.created, state.histograms, hours)
-        self._commit(whole, state.marks, self.spans.remembered())
+        self._commit(Change(hours=hours), self.spans.remembered(), is_whole=True)
         self._damage, self._is_moved = "", False
 
     def _load_spans(self, database: sqlite3.Connection) -> None:
@@ -286,7 +282,7 @@ class Ledger:
                 f"use another --storage.path for another currency"
             )
 
-    def _oldest_hour(self, change: _Change) -> int:
+    def _oldest_hour(self, change: Change) -> int:
         """Up to which hour rows may go: a clock that jumps ahead, and is put right within the hour, deletes none."""
         before = max((hour for hour, _ in self._hour.values()), default=0)
         return min(max(hour for _, hour in change.hours), before + _HOUR) - _KEPT_HOURS * _HOUR
@@ -301,70 +297,70 @@ class Ledger:
         except (ValueError, TypeError):  # damaged where no check sees it: the totals are worth more than this hour
             return {}
 
-    def _spelled(self, labels: tuple[str, ...]) -> str:
-        """Label values as the database has them; the same ones are written at every commit."""
-        text = self._texts.get(labels)
-        if text is None:
-            if len(self._texts) > 2 * len(self.state.totals) + _SPARE:  # most are of what is gone
-                self._texts.clear()
-            text = self._texts[labels] = json.dumps(labels)
-        return text
-
-    def _commit(self, change: _Change, marks: Mapping[str, bytes], ids: bytes) -> None:
-        database = self._database
+    def _commit(self, change: Change, ids: bytes, *, is_whole: bool = False) -> None:
+        """One transaction; ``is_whole``: into a ledger that is new, all of the state before."""
+        database, journal = self._database, self._journal
         if database is None or self._folder is None:
             return
-        created = ChainMap(change.created, self.state.created)
         with database:
-            database.executemany(
-                "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-                [(a[0], self._spelled(a[1]), value, created[a]) for a, value in change.totals.items()],
-            )
-            database.executemany(
-                "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?)",
-                [
-                    (a[0], self._spelled(a[1]), msgspec.msgpack.encode(h), created[a])
-                    for a, h in change.histograms.items()
-                ],
-            )
-            database.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", [m for m in marks.items() if m[1]])
-            for name in _forgotten(marks):
-                forget(database, name, self.state.of_engine(name))
-            database.executemany(
-                "INSERT OR REPLACE INTO hours VALUES (?, ?, ?)",
-                [(w, hour, json.dumps([(*a, v) for a, v in row.items()])) for (w, hour), row in change.hours.items()],
-            )
-            if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
-                oldest = self._oldest_hour(change)
-                # No more than two hours' rows at a time: a wall clock that is years ahead must not cost the past.
-                oldest_kept = "min(?, (SELECT min(hour) FROM hours) + 7200)"
-                database.execute(f"DELETE FROM hours WHERE hour < {oldest_kept}", (oldest,))  # noqa: S608  no input
+            if is_whole:
+                save(database, self.state, touched_by(self.state))
+                journal = Journal()
+            elif change.totals or change.histograms or change.marks:
+                journal = journal.write(database, self.state, change)
+            self._write_hours(database, change)
             if ids:
                 database.execute("INSERT INTO spans VALUES (?, ?)", (self.spans.minute(), ids))
             if self._span_minute != self.spans.minute():
                 database.execute("DELETE FROM spans WHERE minute < ?", (self.spans.oldest(),))
-            database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (self.state.generation + 1,))
+            numbers = [(self.state.generation + 1, "generation"), (journal.rows, "journaled")]
+            database.executemany("UPDATE meta SET value = ? WHERE key = ?", numbers)
+        self._journal = journal
         self.state.generation += 1
         self._span_minute = self.spans.minute()
         expose(self._folder, self.state.generation)
 
-
-def _forgotten(marks: Mapping[str, bytes]) -> list[str]:
-    return [name for name, mark in marks.items() if not mark]
+    def _write_hours(self, database: sqlite3.Connection, change: Change) -> None:
+        """Hours are not journaled: they are read while the agent runs, by others, who know nothing of a journal."""
+        rows = [(workload, hour, text_of(row)) for (workload, hour), row in change.hours.items()]
+        database.executemany("INSERT OR REPLACE INTO hours VALUES (?, ?, ?)", rows)
+        if any(hour != self._hour.get(workload, (0, {}))[0] for workload, hour in change.hours):
+            oldest = self._oldest_hour(change)
+            # No more than two hours' rows at a time: a wall clock that is years ahead must not cost the past.
+            oldest_kept = "min(?, (SELECT min(hour) FROM hours) + 7200)"
+            database.execute(f"DELETE FROM hours WHERE hour < {oldest_kept}", (oldest,))  # noqa: S608  no input
 
 
 def _hour_of(entry: Entry) -> int:
     return int(entry.until // _HOUR) * _HOUR
 
 
+def _grouped(entries: Iterable[Entry]) -> dict[tuple[str, int], list[Entry]]:
+    """Those of one workload and hour together."""
+    groups: dict[tuple[str, int], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.workload, _hour_of(entry)), []).append(entry)
+    return groups
+
+
+def _amounts(entries: Sequence[Entry]) -> dict[Account, float]:
+    """Their sums: most accounts of a workload are those of all its engines."""
+    if len(entries) == 1:
+        return entries[0].amounts
+    sums: dict[Account, float] = defaultdict(float)
+    for entry in entries:
+        for account, amount in entry.amounts.items():
+            sums[account] += amount
+    return sums
+
+
 def _compacted(entries: Iterable[Entry]) -> list[Entry]:
     """The same sums in one entry per workload and hour, so that a long outage of the disk does not eat the memory."""
-    sums: dict[tuple[str, int], Entry] = {}
-    for entry in entries:
-        one = sums.setdefault((entry.workload, _hour_of(entry)), Entry(entry.workload, entry.until))
-        for account, amount in entry.amounts.items():
-            one.amounts[account] = one.amounts.get(account, 0.0) + amount
-        for account, more in entry.histograms.items():
+    compacted = []
+    for (workload, _), some in _grouped(entries).items():
+        one = Entry(workload, some[0].until, dict(_amounts(some)))
+        for account, more in chain.from_iterable(entry.histograms.items() for entry in some):
             have = one.histograms.get(account)
             one.histograms[account] = have.plus(more) if have is not None and have.edges == more.edges else more
-    return list(sums.values())
+        compacted.append(one)
+    return compacted

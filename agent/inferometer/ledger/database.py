@@ -7,17 +7,16 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
 from itertools import count
+from math import isfinite
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct, field
 
 from inferometer.errors import LedgerError
-from inferometer.model import Account, Histogram, engine_of
+from inferometer.model import Account
 
 _ACCESS_ERRORS = {
     sqlite3.SQLITE_PERM,
@@ -48,31 +47,11 @@ _MIGRATIONS = (
     CREATE TABLE spans (minute INTEGER NOT NULL, ids BLOB NOT NULL);
     CREATE INDEX spans_by_minute ON spans (minute);
     """,
+    """
+    CREATE TABLE journal (generation INTEGER PRIMARY KEY, change BLOB NOT NULL);
+    INSERT INTO meta VALUES ('journaled', 0);
+    """,
 )
-
-
-class State(Struct):
-    """Everything that is committed."""
-
-    totals: dict[Account, float] = field(default_factory=dict)
-    created: dict[Account, float] = field(default_factory=dict)
-    histograms: dict[Account, Histogram] = field(default_factory=dict)
-    marks: dict[str, bytes] = field(default_factory=dict)
-    generation: int = 0
-
-    def of_engine(self, name: str) -> list[Account]:
-        """All accounts of an engine, or of a source of that name."""
-        known = (account for table in (self.totals, self.histograms) for account in table)
-        found = [account for account in known if (where := engine_of(account)) is not None and where[1] == name]
-        resets: Account = ("inferometer_resets_total", (name,))
-        return [*found, resets] if resets in self.totals else found
-
-    def forget(self, name: str) -> None:
-        """An engine is gone for good."""
-        for account in self.of_engine(name) if name else ():
-            for table in (self.totals, self.created, self.histograms):
-                table.pop(account, None)
-        self.marks.pop(name, None)
 
 
 class Untrusted(Exception):  # noqa: N818  it says what the ledger is
@@ -135,6 +114,8 @@ def _prepare(database: sqlite3.Connection) -> None:
         raise Untrusted("it is a database of something else")  # and is left as it is
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
+    # Some distributions' SQLite writes zeros over all that is deleted: what a commit brings would be written twice.
+    database.execute("PRAGMA secure_delete = OFF")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
@@ -175,31 +156,15 @@ def _free(path: Path, at: int) -> Path:
     return next(name for name in names if not any(os.path.lexists(f"{name}{suffix}") for suffix in _SUFFIXES))
 
 
-def load(database: sqlite3.Connection, at_least: int = 0) -> State:
-    """What is committed. Untrusted when it is damaged or its generation is not ``at_least`` this."""
+def generation(database: sqlite3.Connection, at_least: int) -> int:
+    """How many commits it has had. Untrusted when it is damaged or has not had ``at_least`` so many."""
     verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise Untrusted(f"it is damaged: {verdict}")
-    state = State(generation=int(database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0]))
-    if state.generation < at_least:
+    found = int(database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+    if found < at_least:
         raise Untrusted("it is older than what was exposed (restored from a backup?)")
-    for name, labels, value, created in database.execute("SELECT * FROM totals"):
-        account = (name, tuple(json.loads(labels)))
-        state.totals[account], state.created[account] = value, created
-    for name, labels, blob, created in database.execute("SELECT * FROM histograms"):
-        account = (name, tuple(json.loads(labels)))
-        state.histograms[account] = msgspec.msgpack.decode(blob, type=Histogram)
-        state.created[account] = created
-    state.marks = dict(database.execute("SELECT * FROM marks"))
-    return state
-
-
-def forget(database: sqlite3.Connection, name: str, accounts: Iterable[Account]) -> None:
-    """Delete an engine's mark and accounts."""
-    database.execute("DELETE FROM marks WHERE name = ?", (name,))
-    for table in ("totals", "histograms"):
-        rows = [(metric, json.dumps(labels)) for metric, labels in accounts]
-        database.executemany(f"DELETE FROM {table} WHERE name = ? AND labels = ?", rows)  # noqa: S608  of two words
+    return found
 
 
 def exposed(folder: Path) -> int:
@@ -212,11 +177,17 @@ def exposed(folder: Path) -> int:
 def expose(folder: Path, generation: int) -> None:
     """Write it down, over the last one: a disk that is full has room for it. Only a hint, so no error matters."""
     with contextlib.suppress(OSError):
-        opened = os.open(folder / _EXPOSED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        opened = os.open(f"{folder}/{_EXPOSED}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             os.pwrite(opened, b"%020d" % generation, 0)
         finally:
             os.close(opened)
+
+
+def text_of(amounts: dict[Account, float]) -> str:
+    """An hour's row as the database has it. Numbers that JSON lacks are written as Python's reader takes them."""
+    rows = [(*account, value) for account, value in amounts.items()]
+    return msgspec.json.encode(rows).decode() if isfinite(sum(amounts.values())) else json.dumps(rows)
 
 
 def amounts_in(text: str) -> dict[Account, float]:
