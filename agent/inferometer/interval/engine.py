@@ -23,7 +23,7 @@ _OUTCOME_OF = {
 }
 
 
-class Pulse(Struct):
+class Pulse(Struct, omit_defaults=True):
     """Whether an engine that shows nothing is at rest or stuck (design §7, stalled).
 
     ``at_rest``: nothing runs or waits on the newest page, and no connection is open beyond the usual.
@@ -48,7 +48,7 @@ class Pulse(Struct):
         return at - self.moved_at >= _STALLED_AFTER_SECONDS and (queued > 0 or crowded)
 
 
-class ModelState(Struct):
+class ModelState(Struct, omit_defaults=True):
     """What is open for one model of one engine process."""
 
     stratum: Stratum
@@ -78,7 +78,7 @@ class Reading(Struct):
     dropped: int = 0
 
 
-class EngineState(Struct):
+class EngineState(Struct, omit_defaults=True):
     """Everything about one engine that must survive the agent; its times are on the agent's steady clock."""
 
     settled_at: float

@@ -17,7 +17,7 @@ from inferometer.model import NO_SERIES, Shape
 _SERIES = "\n"  # in the name of no engine
 
 
-class Mark(Struct):
+class Mark(Struct, omit_defaults=True):
     """An engine's state as the ledger keeps it: ``ahead`` is what the wall clock was ahead of the steady one.
 
     ``left``: it was no longer followed, so that the time since is none of its workload's. ``gpus``: what it held.

@@ -33,7 +33,7 @@ class Change(Struct):
     renamed: set[str] = field(default_factory=set)
 
 
-class Marks(Struct, dict=True):
+class Marks(Struct, dict=True, omit_defaults=True):
     """Raw values at the last reading, and per signal and model the level since the process started.
 
     ``numbers`` are those of the series in ``shape``; ``counters`` and ``histograms`` are the others: those that are

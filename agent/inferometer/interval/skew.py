@@ -9,7 +9,7 @@ SLACK_SECONDS = 1.0
 _SET_AFTER_SECONDS = 600.0
 
 
-class Skew(Struct):
+class Skew(Struct, omit_defaults=True):
     """By how much an engine's clock is behind the agent's: between the least and the most that its spans allow.
 
     A span in time reaches the agent 0 to 60 s after its end. While spans agree with a clock that is right, it is taken

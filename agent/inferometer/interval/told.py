@@ -15,7 +15,7 @@ Counts = dict[str, dict[int, float]]
 Edges = Mapping[str, tuple[float, ...]]
 
 
-class Told(Struct):
+class Told(Struct, omit_defaults=True):
     """The verdicts of a stratum's spans, and their own observations as the engine's histograms have them.
 
     ``failed``: observations that a failed request leaves on some engines. ``before``: requests whose first token was
@@ -52,7 +52,7 @@ class Told(Struct):
             add_counts(mine, more)
 
 
-class Carry(Struct):
+class Carry(Struct, omit_defaults=True):
     """What is left where spans judged as many requests as finished: they may not have been quite the same ones.
 
     A request that ended just after a stratum may stand in for one of the stratum that no span told of. What the sums

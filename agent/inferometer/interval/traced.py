@@ -28,7 +28,7 @@ Near = tuple[Request, float, float]
 Limits = Callable[[str], Mapping[str, float]]
 
 
-class Waiting(Struct):
+class Waiting(Struct, omit_defaults=True):
     """A stratum of which spans may tell: of requests that ended after ``floor`` and until ``end``, on the steady clock.
 
     ``start``: where its own counts begin; ``floor`` is earlier where spans of the stratum before may be left over.
@@ -51,7 +51,7 @@ class Waiting(Struct):
         return self.floor <= high and low <= self.end
 
 
-class ModelTraces(Struct):
+class ModelTraces(Struct, omit_defaults=True):
     """The strata of one model that wait, in the order of time, and the open one.
 
     ``sealed``: times across which nothing is known: a span that may have ended on either side judges nothing.
@@ -180,7 +180,7 @@ class ModelTraces(Struct):
         return posted
 
 
-class Traces(Struct):
+class Traces(Struct, omit_defaults=True):
     """All about the spans of one engine.
 
     ``loose``: requests whose stratum is not certain yet. ``tallies``: what spans say by themselves since last asked.

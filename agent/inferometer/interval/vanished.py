@@ -7,11 +7,13 @@ from msgspec import Struct, field
 _CERTAIN_AFTER_SECONDS = 30.0
 
 
-class Floor(Struct):
+class Floor(Struct, omit_defaults=True):
     """The largest value that a noisy difference certainly has reached.
 
     The difference counts as it stands when the server is at rest; under load, where a request may be between two of the
     counters, only the smallest value of the last 30 s is certain. It never falls.
+
+    ``recent``: the smallest value since a time, for each time after which it was another; so values ascend.
     """
 
     certain: float = 0.0
@@ -19,17 +21,19 @@ class Floor(Struct):
 
     def see(self, at: float, difference: float, *, at_rest: bool) -> None:
         """Take one reading of the difference."""
-        since = at - _CERTAIN_AFTER_SECONDS
-        self.recent.append((at, difference))
-        while len(self.recent) > 1 and self.recent[1][0] <= since:
-            del self.recent[0]
+        since, recent, began = at - _CERTAIN_AFTER_SECONDS, self.recent, at
+        while recent and recent[-1][1] >= difference:
+            began, _ = recent.pop()
+        recent.append((began, difference))
+        while len(recent) > 1 and recent[1][0] <= since:
+            del recent[0]
         if at_rest:
             self.certain = max(self.certain, difference)
-        elif self.recent[0][0] <= since:
-            self.certain = max(self.certain, min(value for _, value in self.recent))
+        elif recent[0][0] <= since:
+            self.certain = max(self.certain, recent[0][1])
 
 
-class Vanished(Struct):
+class Vanished(Struct, omit_defaults=True):
     """Vanished requests of one model since its process started.
 
     ``streaming``: those that had a first token; ``known``: all; ``before``: those of before the agent's time.

@@ -25,7 +25,7 @@ class ModelChange(Struct):
     latencies: dict[str, Histogram] = field(default_factory=dict)
 
 
-class Stratum(Struct):
+class Stratum(Struct, omit_defaults=True):
     """A stretch over which goodput is bounded (formulas §7.4): what finished in it, what was in flight at its start.
 
     ``carried``: the TTFTs of earlier strata among which those of the requests in flight are; None where unknown.
@@ -57,7 +57,7 @@ class Stratum(Struct):
         return self.finished + self.rejected + self.vanished
 
 
-class Recent(Struct):
+class Recent(Struct, omit_defaults=True):
     """Busy seconds and tokens by model and type, each counted less the longer it is ago."""
 
     seconds: float = 0.0

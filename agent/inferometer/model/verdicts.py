@@ -10,7 +10,7 @@ from inferometer.model.histograms import Histogram
 from inferometer.model.requests import Request
 
 
-class Verdicts(Struct):
+class Verdicts(Struct, omit_defaults=True):
     """Judged requests, those that surely and those that possibly were good, and met each SLO alone.
 
     Sure and possible differ only by requests whose span does not tell a latency that an SLO limits.
@@ -66,7 +66,7 @@ class Exemplar(Struct, frozen=True):
     at: float
 
 
-class Tally(Struct):
+class Tally(Struct, omit_defaults=True):
     """What the spans of an interval say by themselves: distributions of exact values.
 
     ``latencies``: by SLO name, with the limits among the edges; ``exemplars``: by SLO name and number of the bucket.
