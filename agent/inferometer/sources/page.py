@@ -14,6 +14,7 @@ from functools import lru_cache
 from os.path import commonprefix
 from weakref import WeakValueDictionary
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -131,13 +132,24 @@ class _Outline(Struct, frozen=True, weakref=True):
         """The numbers of a page with these wanted lines; None where it has others."""
         if len(lines) != len(self.begins) or not all(map(bytes.startswith, lines, self.begins)):
             return None
-        numbers = list(map(bytes.removeprefix, lines, self.begins))
-        try:
-            return tuple(map(float, numbers)) if _are_plain(numbers) else None
-        except ValueError:  # a timestamp or an exemplar, or no number
-            return None
+        return _values(list(map(bytes.removeprefix, lines, self.begins)))
 
 
+def _values(texts: list[bytes]) -> tuple[float, ...] | None:
+    """Numbers as Prometheus writes them; None where one is none, or is followed by a timestamp or an exemplar."""
+    try:
+        values = _as_json.decode(b"[%b]" % b",".join(texts))  # many times as fast as one after the other
+        if len(values) == len(texts):
+            return values
+    except msgspec.DecodeError:  # JSON has no infinities, and is strict about zeros
+        pass
+    try:
+        return tuple(map(float, texts)) if _are_plain(texts) else None
+    except ValueError:
+        return None
+
+
+_as_json = msgspec.json.Decoder(tuple[float, ...])
 _outlines: WeakValueDictionary[tuple[bytes, ...], _Outline] = WeakValueDictionary()
 
 
@@ -221,10 +233,11 @@ def _sample(line: str) -> Reading | None:
 
 
 def _value(text: bytes) -> float:
-    """A number as Prometheus writes it."""
-    if not _are_plain((text,)):
+    """One number."""
+    values = _values([text])
+    if values is None:
         raise ValueError(text)
-    return float(text)
+    return values[0]
 
 
 def _are_plain(texts: Iterable[bytes]) -> bool:
