@@ -13,7 +13,7 @@ from inferometer.model import Histogram
 _ABSURD = 1e30  # no sum of what pages may show
 _ENDLESS = frozenset({"edges", "start", "floor", "end", "last", "sealed"})  # where an infinity has a meaning
 _NOTHING = -1e-6  # what rounding may leave of a zero
-_AMOUNTS = frozenset({"energy", "metered_gpu_seconds", "resets", "wasted", "posted", "certain"})  # never below zero
+_AMOUNTS = frozenset({"energy", "metered_gpu_seconds", "gpus", "resets", "wasted", "posted", "certain"})  # not below 0
 
 
 def is_sound(value: object, name: str = "") -> bool:
