@@ -1,10 +1,13 @@
 """What counts: first readings, restarts, and series that fall, come or go (design: first reading, restart)."""
 
+from itertools import accumulate
+
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferometer.interval.marks import Marks
-from inferometer.model import Histogram
+from inferometer.model import Histogram, Shape
 from readings import EDGES, INF, Follower, no_page, observed, page
 
 T = 1000.0  # the agent begins to watch
@@ -192,6 +195,44 @@ def test_every_token_that_a_page_shows_is_counted_once(processes, known_before):
         expected += sum(levels) - (sum(growths[0]) if known_before and number == 0 else 0)
     assert follower.tokens() == expected
     assert follower.total("resets") == len(processes) - 1
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.lists(st.integers(-3, 20), min_size=4, max_size=4),  # by how much counters rise, or fall
+        st.lists(st.integers(-1, 5), min_size=6, max_size=6),  # and the buckets of two histograms
+        st.sets(st.integers(0, 5), max_size=2),  # series that are not on the page
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_readings_are_compared_in_one_sweep_as_one_series_after_the_other(steps):
+    """Marks that go over to names before every page say the same; so do those that go through a ledger."""
+    quick, careful, kept = Marks(), Marks(), Marks()
+    counts, buckets = [0.0] * 4, [0.0] * 6
+    for number, (rises, observed_now, away) in enumerate(steps):
+        counts = [max(0.0, count + rise) for count, rise in zip(counts, rises, strict=True)]
+        buckets = [max(0.0, count + more) for count, more in zip(buckets, observed_now, strict=True)]
+        names = [("prompt_tokens", "m", "a"), ("prompt_tokens", "m", "b"), ("output_tokens", "m", "a"), "finished_ok"]
+        counters = {name: counts[n] for n, name in enumerate(names) if n not in away}
+        seen = {
+            name: Histogram((0.5, 1.0, INF), tuple(accumulate(buckets[n : n + 3])), counts[0])
+            for n, name in ((0, "ttft"), (3, "e2e"))
+            if 4 + n // 3 not in away
+        }
+        signal = page(T + number, counters, seen=seen)
+        careful.spell_out()
+        expected = careful.change(signal)
+        assert quick.change(signal) == expected
+        assert kept.change(signal) == expected
+        assert quick.levels == careful.levels
+        shape = kept.shape
+        kept = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=Marks)
+        kept.spell_out(Shape.decoded(shape.encoded()))
 
 
 def _moved(signal, at):

@@ -1,10 +1,11 @@
 """Time: every second of an engine is settled once, whatever answers, whoever was away (design: accrual, agent away)."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferometer.interval import Meter, Watch
-from inferometer.model import Batch
+from inferometer.model import Batch, Key, Shape
 from readings import Follower, gpus, no_page, page, watch
 
 T = 1000.0
@@ -155,11 +156,22 @@ def test_a_gap_is_charged_for_the_gpus_that_were_held_before_it():
     assert held == {"w": 2 * 605, "(unattributed)": 601}
 
 
-def test_a_mark_that_cannot_be_understood_costs_its_engine_alone():
+@pytest.mark.parametrize(
+    ("part", "mark"),
+    [
+        ("f", b"\x81\xa1x\x01"),
+        ("f\n", b""),  # its numbers without what they are numbers of
+        ("f\n", Shape.of([Key("prompt_tokens", "m", "x"), Key("output_tokens", "m", "y")], ()).encoded()),
+        ("gpus", -1.0),
+    ],
+)
+def test_a_mark_that_cannot_be_understood_costs_its_engine_alone(part, mark):
     both = (watch("e"), watch("f", workload="v"))
     follower = Follower(*both)
     follower.at(T, page(T, **OLD), page(T, engine="f", **OLD))
-    follower.committed["f"] = b"\x81\xa1x\x01"
+    if part == "gpus":
+        part, mark = "f", msgspec.msgpack.encode(msgspec.msgpack.decode(follower.committed["f"]) | {"gpus": mark})
+    follower.committed[part] = mark
     later = Follower(*both)
     (fault,) = later.meter.restore(follower.committed, 0.0)
     assert fault.startswith("f: ")
