@@ -12,7 +12,7 @@ from bench import machine, pages, peers, result, stage, subjects
 from bench.nginx import Shelf
 from bench.peers import Peers, Plan, Row
 
-_ALL = ("agent", "uvloop", "vmagent", "prometheus", "loop")
+_ALL = ("agent", "vmagent", "prometheus", "loop")
 _STANDARD = (
     Plan(1, 1.0, _ALL, seconds=5.0),
     Plan(8, 1.0, _ALL, seconds=5.0),

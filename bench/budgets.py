@@ -15,7 +15,7 @@ from bench.peers import Peers, Row
 from bench.scale import Loads
 from bench.sidecar import Sidecars
 from bench.start import Starts
-from bench.subjects import AGENT, ON_UVLOOP
+from bench.subjects import AGENT
 
 _SETTLED_RATIO = 0.2  # of the cycles: what is cached fills up before
 
@@ -48,15 +48,14 @@ def _peers(results: Path) -> Iterator[Budget]:
     kept = result.kept(results, "peers", Peers)
     rows = [row for row in kept.rows if (row.targets, row.every, row.page) == (50, 1.0, "vllm")] if kept else []
     for name, limit, title in (("vmagent", 0.5, "vmagent"), ("prometheus", 0.4, "Prometheus")):
-        for ours, how in ((AGENT, ""), (ON_UVLOOP, ", on uvloop")):
-            what = f"CPU per page, 50 engines at 1 s, of {title}'s{how}"
-            yield Budget(what, limit, "×", _ratio(rows[0], ours, name) if rows else None)
+        what = f"CPU per page, 50 engines at 1 s, of {title}'s"
+        yield Budget(what, limit, "×", _ratio(rows[0], name) if rows else None)
 
 
-def _ratio(row: Row, ours: str, other: str) -> float | None:
-    if ours not in row.trials or other not in row.trials:
+def _ratio(row: Row, other: str) -> float | None:
+    if AGENT not in row.trials or other not in row.trials:
         return None
-    pairs = zip(row.trials[ours], row.trials[other], strict=True)
+    pairs = zip(row.trials[AGENT], row.trials[other], strict=True)
     return statistics.median(ours.cpu_seconds_per_page / theirs.cpu_seconds_per_page for ours, theirs in pairs)
 
 

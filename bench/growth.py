@@ -18,7 +18,7 @@ from bench.nginx import Shelf
 from bench.peers import Plan
 from bench.process import started, usage
 from bench.stage import numbers
-from bench.subjects import AGENT, LOOP, ON_UVLOOP, Task, agent
+from bench.subjects import AGENT, LOOP, Task, agent
 from bench.trial import Trial, alive, warm_up
 
 _CYCLE_SECONDS = 0.1
@@ -71,7 +71,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _by_targets(shelf: Shelf, folder: Path, options: argparse.Namespace) -> dict[str, list[Trial]]:
     """By subject, the median trial of each number of targets."""
-    names = [name for name in subjects.installed() if name not in {LOOP, ON_UVLOOP}]
+    names = [name for name in subjects.installed() if name != LOOP]
     trials: dict[str, list[Trial]] = {name: [] for name in names}
     for targets in options.targets:
         plan = Plan(targets, options.every, names, options.runs, max(10.0, options.every))

@@ -11,7 +11,7 @@ from bench import subjects, trial
 from bench.nginx import Shelf
 from bench.spread import spread
 from bench.stage import say
-from bench.subjects import OURS, Task
+from bench.subjects import AGENT, Task
 from bench.trial import Trial
 
 
@@ -69,13 +69,12 @@ def measured(plan: Plan, shelf: Shelf, folder: Path) -> dict[str, list[Trial]]:
     return trials
 
 
-def ratios(row: Row) -> Iterator[tuple[str, str, str]]:
-    """The agent's CPU per page over each other's, run by run: whose, over whose, and how much."""
-    for ours in (name for name in OURS if name in row.trials):
-        for other in (name for name in row.trials if name not in OURS):
-            pairs = list(zip(row.trials[ours], row.trials[other], strict=True))
-            text = spread(pairs, lambda pair: pair[0].cpu_seconds_per_page / pair[1].cpu_seconds_per_page).text(2)
-            yield ours, other, text
+def ratios(row: Row) -> Iterator[tuple[str, str]]:
+    """The agent's CPU per page over each other's, run by run."""
+    others = [name for name in row.trials if name != AGENT] if AGENT in row.trials else []
+    for other in others:
+        pairs = list(zip(row.trials[AGENT], row.trials[other], strict=True))
+        yield other, spread(pairs, lambda pair: pair[0].cpu_seconds_per_page / pair[1].cpu_seconds_per_page).text(2)
 
 
 COLUMNS = (
@@ -107,10 +106,10 @@ def cells(runs: Sequence[Trial]) -> list[str]:
 
 def show(row: Row) -> None:
     """Ratios first, then what they are made of."""
-    compared = list(ratios(row))
-    say(f"\n{row.head}" + (": CPU per page, ours over that of others" if compared else ""))
-    for ours, other, ratio in compared:
-        say(f"  {row.titles[ours] + ' / ' + row.titles[other]:<56} {ratio}")
+    compared = dict(ratios(row))
+    say(f"\n{row.head}" + (": CPU per page, the agent's over that of" if compared else ""))
+    for other, ratio in compared.items():
+        say(f"  {row.titles[other]:<32} {ratio}")
     table(row.titles, row.trials)
 
 

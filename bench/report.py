@@ -15,7 +15,7 @@ from bench.allocations import Allocations
 from bench.budgets import budgets
 from bench.growth import Growth
 from bench.imports import Imports
-from bench.peers import Peers, Row
+from bench.peers import Peers
 from bench.picture import Chart, Points
 from bench.profile import Profile
 from bench.scale import Load, Loads
@@ -81,7 +81,7 @@ def _peers(results: Path) -> str:
         return _NEVER
     parts = []
     for row in found.rows:
-        compared = _sentences(row)
+        compared = "; ".join(f"{ratio} × {row.titles[other]}" for other, ratio in peers.ratios(row))
         rows = [[row.titles[name], *peers.cells(runs)] for name, runs in row.trials.items()]
         runs = max(map(len, row.trials.values()))
         parts.append(
@@ -90,12 +90,6 @@ def _peers(results: Path) -> str:
             + f"\n{row.page_size}; {runs} runs of {row.seconds:g} s each. {row.machine}\n"
         )  # fmt: skip
     return "\n".join(parts)
-
-
-def _sentences(row: Row) -> str:
-    """The ratios of a row."""
-    found = [f"{row.titles[ours]} {ratio} × {row.titles[other]}" for ours, other, ratio in peers.ratios(row)]
-    return "; ".join(found)
 
 
 def _sidecar(results: Path) -> str:

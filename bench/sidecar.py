@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from bench import cards, machine, pages, peers, result, stage, subjects, trial
 from bench.nginx import Shelf, Site
 from bench.process import free_port
-from bench.subjects import AGENT, LOOP, OURS, Task
+from bench.subjects import AGENT, LOOP, Task
 from bench.trial import Trial
 
 
@@ -68,7 +68,7 @@ def _cases(site: Site, folder: Path) -> list[Case]:
         Case("the same with OTLP over gRPC", AGENT, {"gpus": "all", "settings": otlp}, driver),
         Case("inferometer, 8 GPUs by DCGM", AGENT, {"gpus": "all", **page}),
     ]
-    others = [name for name in subjects.installed() if name not in {*OURS, LOOP}]
+    others = [name for name in subjects.installed() if name not in {AGENT, LOOP}]
     return [*ours, *(Case(f"{subjects.title(name)}, 8 GPUs by DCGM", name, page) for name in others)]
 
 

@@ -58,11 +58,6 @@ def agent(task: Task) -> list[str]:
     return [sys.executable, "-m", "inferometer", "run", f"--config.file={file}"]
 
 
-def on_uvloop(task: Task) -> list[str]:
-    """The same agent with the extra uvloop."""
-    return [*agent(task), "--event-loop=uvloop"]
-
-
 def vmagent(task: Task) -> list[str]:
     """One vmagent; what it reads it sends on to a server that forgets it, so parsing, compressing, sending are real."""
     return [
@@ -91,18 +86,10 @@ def loop(task: Task) -> list[str]:
     return [sys.executable, "-m", "bench.loop", str(task.every), *task.urls]
 
 
-AGENT, ON_UVLOOP, LOOP = "agent", "uvloop", "loop"
-OURS = (AGENT, ON_UVLOOP)
-SUBJECTS: dict[str, Command] = {
-    AGENT: agent,
-    ON_UVLOOP: on_uvloop,
-    "vmagent": vmagent,
-    "prometheus": prometheus,
-    LOOP: loop,
-}
+AGENT, LOOP = "agent", "loop"
+SUBJECTS: dict[str, Command] = {AGENT: agent, "vmagent": vmagent, "prometheus": prometheus, LOOP: loop}
 _NAMES = {
     AGENT: "inferometer",
-    ON_UVLOOP: "inferometer on uvloop",
     "vmagent": "vmagent {version}",
     "prometheus": "Prometheus {version}",
     LOOP: "aiohttp and prometheus_client",
@@ -111,7 +98,7 @@ _NAMES = {
 
 def installed() -> list[str]:
     """The subjects that this machine has, the agent first."""
-    return [name for name in SUBJECTS if name in {*OURS, LOOP} or shutil.which(name)]
+    return [name for name in SUBJECTS if name in {AGENT, LOOP} or shutil.which(name)]
 
 
 def title(name: str) -> str:

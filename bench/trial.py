@@ -14,7 +14,7 @@ from msgspec import Struct
 from bench.access import Access, pace
 from bench.nginx import Site
 from bench.process import started, usage
-from bench.subjects import OURS, SUBJECTS, Task
+from bench.subjects import AGENT, SUBJECTS, Task
 
 _WARM_UP_PAGES = 3  # of each target: the first ones make series
 _SELDOM_SECONDS = 5.0  # from here on one page of each has to do
@@ -52,7 +52,7 @@ def run(name: str, task: Task, site: Site, seconds: float, environ: Mapping[str,
         alive(child, task.folder)
         after, took = usage(child.pid), time.monotonic() - began
         hits = site.access.since(mark)
-        late = lag(task.port) if name in OURS else None
+        late = lag(task.port) if name == AGENT else None
     used, pages = after.cpu_seconds - before.cpu_seconds, sum(hit.whole for hit in hits)
     jitter = pace([*{hit.host: hit for hit in site.access.between(begin, mark)}.values(), *hits], task.every)
     return Trial(

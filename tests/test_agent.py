@@ -157,11 +157,10 @@ def test_a_ledger_has_one_agent_and_one_currency(tmp_path, quiet):
 # -- stop and go on --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_sigterm_commits_what_was_exposed_and_the_next_life_goes_on(tmp_path, busy, loop):
+def test_sigterm_commits_what_was_exposed_and_the_next_life_goes_on(tmp_path, busy):
     """Under load: exit code 0, soon; the ledger has all that was shown; the gap is charged, not lost."""
     folder = tmp_path / "ledger"
-    flags = (*url_flags(busy), *FAST, "--storage.path", folder, "--slo.ttft", "500ms", "--event-loop", loop)
+    flags = (*url_flags(busy), *FAST, "--storage.path", folder, "--slo.ttft", "500ms")
     with Agent(tmp_path / "log", *flags) as agent:
         agent.until(lambda page: page.sum(TOKENS, type="output") and charged(page))
         shown, began = agent.page(), time.monotonic()

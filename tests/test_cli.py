@@ -7,12 +7,10 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from inferometer import __version__
-from inferometer.cli import main
 from live import Clients, Engines, Page, Process, eventually, inferometer_says
 
 PAGES = Path(__file__).parent / "pages"
@@ -31,13 +29,6 @@ COMMANDS = (
     "completion",
 )
 FLAGS = ("--gpus", "1", "--price.gpu-hour", "3600", "--slo.ttft", "500ms")  # 1 USD a second
-
-
-def test_a_loop_that_is_not_installed_is_one_sentence(monkeypatch, capsys):
-    """Who asks for uvloop and has not got it is told what to install, before anything is measured."""
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert main(["run", "--engine.url", "http://127.0.0.1:9", "--event-loop", "uvloop"]) == 1
-    assert capsys.readouterr().err == "--event-loop: uvloop is not installed; pip install 'inferometer[uvloop]'\n"
 
 
 def test_version_and_help():

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import inferometer
 import pytest
-import uvloop
 from aiohttp import web
 from crowd import REQUEST, Slow, raise_open_files, scrape_at_once
 from inferometer.exposition import connections
@@ -166,7 +165,7 @@ def hurried(monkeypatch):
         monkeypatch.setattr(connections, name, 0.5)
 
 
-def visited(visit, most=MOST, loop=asyncio.new_event_loop):
+def visited(visit, most=MOST):
     """Serve pages of 1 MB, and ``visit`` them from a thread; the connections, and what the visit gave."""
     served = connections.Connections(most)
 
@@ -182,8 +181,7 @@ def visited(visit, most=MOST, loop=asyncio.new_event_loop):
         finally:
             await listener.close()
 
-    with asyncio.Runner(loop_factory=loop) as runner:
-        return runner.run(both())
+    return asyncio.run(both())
 
 
 def connected(stack, address, sent=b""):
@@ -193,8 +191,7 @@ def connected(stack, address, sent=b""):
 
 
 @pytest.mark.usefixtures("hurried")
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_slow_request_a_large_head_and_an_answer_nobody_takes_are_ended(loop):
+def test_a_slow_request_a_large_head_and_an_answer_nobody_takes_are_ended():
     """Each is told why, where there is still somebody to tell."""
 
     def visit(address, served):
@@ -208,7 +205,7 @@ def test_a_slow_request_a_large_head_and_an_answer_nobody_takes_are_ended(loop):
             eventually(lambda: not served.open)
             return said
 
-    served, said = visited(visit, loop=loop)
+    served, said = visited(visit)
     assert said == [b"HTTP/1.1 431 ", b"HTTP/1.1 408 ", b"HTTP/1.1 408 "]
     assert {k: v for k, v in served.refusals.items() if v} == {"slow_request": 2, "large_head": 1, "slow_reader": 1}
 

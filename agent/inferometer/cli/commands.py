@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferometer import __version__, config, log
-from inferometer.cli import completion, loops, money
+from inferometer.cli import completion, money
 from inferometer.cli.options import EXIT_CODES, Commands, add, given, loader, loader_of, seconds, teach
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
@@ -52,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    load = loader(options)
-    loops.run(lambda: _agent(load, lambda _: None), options.event_loop)
+    asyncio.run(_agent(loader(options), lambda _: None))
     return 0
 
 
@@ -271,8 +270,6 @@ def _add_live(commands: Commands) -> None:
         "inferometer run --engine.url http://localhost:8000/metrics --price.gpu-hour 2.50 --gpus 1",
         "inferometer run --config.file inferometer.yaml --storage.path /var/lib/inferometer",
     )
-    text = "uvloop takes less CPU where there are many engines; needs the extra of that name (default: asyncio)"
-    run.add_argument("--event-loop", choices=loops.LOOPS, default="asyncio", help=text)
     demo = add(commands, "demo", _demo, "the whole thing on one machine, with simulated GPUs and engines", flags=True)
     demo.add_argument("--engines", type=int, default=2, help="simulated engines, one GPU each (default: 2)")
     demo.add_argument("--load", type=float, default=2.0, help="requests per second and engine (default: 2)")
