@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import threading
 
 import pytest
 from inferometer.model import GpuReading, Page
 from inferometer.sources import SourceStats, boottime, poll, public_url
-from inferometer.sources.detached import detached
+from inferometer.sources.detached import Aside, detached
 
 
 def test_the_clock_is_steady():
@@ -141,6 +142,25 @@ def test_stats_of_a_source_that_never_answered_and_of_one_without_a_gpu(caplog):
     assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]
     stats.forget(["http://b:1/m", "unknown"])
     assert [v.source for v in stats.views()] == ["nvml"]
+
+
+def test_calls_aside_share_a_thread_that_goes_when_there_are_none():
+    """One thread for all of them, whatever they raise; after a rest none, and then another."""
+
+    async def calls():
+        aside = Aside("t", rest_seconds=0.05)
+        first, second = await aside.run(threading.get_ident), await aside.run(threading.get_ident)
+        with pytest.raises(ZeroDivisionError):
+            await aside.run(lambda: 1 // 0)
+        assert await aside.run(threading.get_ident) == first == second
+        for _ in range(5):
+            while any(thread.name == "t" for thread in threading.enumerate()):
+                await asyncio.sleep(0.01)
+            assert await aside.run(lambda: 5) == 5
+        lost = aside.run(lambda: 1 // 0)  # nobody asks what became of it
+        del lost
+
+    asyncio.run(calls())
 
 
 def test_a_detached_call_brings_its_result_or_its_exception():

@@ -37,18 +37,21 @@ class Fleet:
 
     def see(self, reading: GpuReading) -> bool:
         """Take a reading; whether who holds what may have changed by it. One that failed changes nothing."""
-        before = self._shape()
+        changed = False
         for gpu in reading.gpus if not reading.error else ():
             if gpu.uuid not in self._seen and len(self._seen) >= self.limit:
                 self.dropped += 1
                 continue
             views = self._seen.setdefault(gpu.uuid, {})
-            named = replace(gpu, driver=gpu.driver or reading.driver)
-            last = views.get(reading.source, (0.0, named))[1]
-            views[reading.source] = (reading.at, replace(named, **_kept(last, named)))
+            _, last = views.get(reading.source, (0.0, None))
+            named = gpu if gpu.driver or not reading.driver else replace(gpu, driver=reading.driver)
+            kept = _kept(last, named) if last is not None else {}
+            new = replace(named, **kept) if kept else named
+            views[reading.source] = (reading.at, new)
+            changed = changed or last is None or _outline(last) != _outline(new)
             if gpu.instances:
                 self._cut_by.setdefault(gpu.uuid, set()).add(reading.source)
-        return self._shape() != before
+        return changed
 
     def see_holdings(self, holdings: Holdings) -> bool:
         """Take what the kubelet says; likewise."""
@@ -64,6 +67,10 @@ class Fleet:
 
     def _merged(self, uuid: str, views: dict[str, tuple[float, Gpu]], at: float | None) -> Gpu:
         newest = max(when for when, _ in views.values()) if at is None else at
+        if len(views) == 1:  # nobody else to ask
+            ((when, only),) = views.values()
+            if only.up and newest - when <= _FORGOTTEN_AFTER_SECONDS:
+                return only
         ranked = sorted(views, key=self._rank)
         fresh = [s for s in ranked if newest - views[s][0] <= _FORGOTTEN_AFTER_SECONDS and views[s][1].up]
         shown = [views[s][1] for s in fresh] or [replace(views[ranked[0]][1], up=False)]
@@ -76,12 +83,9 @@ class Fleet:
     def _rank(self, source: str) -> int:
         return self._sources.index(source) if source in self._sources else len(self._sources)
 
-    def _shape(self) -> dict[str, Any]:
-        """What ownership depends on: devices, how they are cut, and their pods."""
-        return {uuid: [_outline(gpu) for _, gpu in views.values()] for uuid, views in self._seen.items()}
-
 
 def _outline(gpu: Gpu) -> tuple[Any, ...]:
+    """What ownership depends on: its place, how it is cut, and its pods."""
     cut = [(one.uuid, one.compute_slices, one.memory_slices, one.pods) for one in gpu.instances]
     return (gpu.index, gpu.pods, cut)
 

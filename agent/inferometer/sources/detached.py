@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
+_REST_SECONDS = 60.0
 
 
 def detached(call: Callable[[], T], name: str) -> asyncio.Future[T]:
@@ -22,6 +24,44 @@ def detached(call: Callable[[], T], name: str) -> asyncio.Future[T]:
     future.add_done_callback(_retrieved)
     threading.Thread(target=_run, args=(call, loop, future), name=name, daemon=True).start()
     return future
+
+
+class Aside:
+    """Runs calls one after the other in a daemon thread that is kept for the next one, and goes when none comes.
+
+    A call that hangs keeps those after it waiting: the caller sees to it that there are none.
+    """
+
+    def __init__(self, name: str, rest_seconds: float = _REST_SECONDS) -> None:
+        self._name, self._rest_seconds = name, rest_seconds
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._is_there = False
+
+    def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """As ``detached`` does."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        future.add_done_callback(_retrieved)
+        self._calls.put(partial(_run, call, loop, future))
+        with self._lock:
+            if not self._is_there:
+                self._is_there = True
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            try:
+                call = self._calls.get(timeout=self._rest_seconds)
+            except queue.Empty:
+                with self._lock:
+                    if self._calls.empty():
+                        self._is_there = False
+                        return
+            else:
+                call()
+                del call  # it holds on to a loop that may be closed before the next one comes
 
 
 def _retrieved(future: asyncio.Future[T]) -> None:

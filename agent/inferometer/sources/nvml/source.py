@@ -7,7 +7,7 @@ import math
 from typing import TypeVar
 
 from inferometer.model import GpuReading
-from inferometer.sources.detached import detached
+from inferometer.sources.detached import Aside
 from inferometer.sources.nvml.driver import SOURCE, Nvml
 
 WATCHDOG_SECONDS = 5.0
@@ -22,7 +22,7 @@ class NvmlSource:
 
     def __init__(self, nvml: Nvml, watchdog_seconds: float = WATCHDOG_SECONDS) -> None:
         self.needs_restart = False
-        self._nvml = nvml
+        self._nvml, self._aside = nvml, Aside(SOURCE)
         self._watchdog_seconds = watchdog_seconds
         self._call: asyncio.Future[GpuReading] | asyncio.Future[None] | None = None
         self._is_open = True  # as far as is known; Nvml opens the driver by itself when it is read
@@ -40,7 +40,7 @@ class NvmlSource:
         reading: GpuReading | None = None
         if self._is_free():
             self._is_open = True
-            self._call = call = detached(self._nvml.read, SOURCE)
+            self._call = call = self._aside.run(self._nvml.read)
             reading = await self._patiently(call)
         if reading is None:
             return self._absent("timeout", f"a call to the GPU driver hangs (over {self._watchdog_seconds:g} s)", began)
@@ -60,7 +60,7 @@ class NvmlSource:
 
     async def _let_go(self) -> None:
         if self._is_open and self._is_free():
-            self._call = call = detached(self._close, SOURCE)
+            self._call = call = self._aside.run(self._close)
             await self._patiently(call)
 
     def _close(self) -> None:
