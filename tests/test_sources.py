@@ -154,8 +154,9 @@ def test_calls_aside_share_a_thread_that_goes_when_there_are_none():
             await aside.run(lambda: 1 // 0)
         assert await aside.run(threading.get_ident) == first == second
         for _ in range(5):
-            while any(thread.name == "t" for thread in threading.enumerate()):
-                await asyncio.sleep(0.01)
+            for thread in threading.enumerate():
+                if thread.name == "t":
+                    await asyncio.to_thread(thread.join, 10)
             assert await aside.run(lambda: 5) == 5
         lost = aside.run(lambda: 1 // 0)  # nobody asks what became of it
         del lost
