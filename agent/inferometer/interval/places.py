@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from msgspec import Struct
 
 from inferometer.model import Edges, Pick, Shape, picked
 
 SignalOfModel = tuple[str, str]
-_SHAPES = 256
 FAILED = ("finished_error", "finished_aborted")
 MOVES = frozenset({"finished", "finished_ok", *FAILED, "prompt_tokens", "output_tokens", "rejected"})
 FALLS_MEAN_RESTART = frozenset({"prompt_tokens", "output_tokens", "finished", "finished_ok", *FAILED})
@@ -31,9 +29,15 @@ class Places(Struct, frozen=True):
     reasoning: bool
 
 
-@lru_cache(_SHAPES)
 def places(shape: Shape) -> Places:
     """The places of a shape."""
+    if shape.made is None:
+        shape.made = _places(shape)
+    made: Places = shape.made
+    return made
+
+
+def _places(shape: Shape) -> Places:
     keys = shape.counters
     return Places(
         _by(((key.signal, key.model), at) for at, key in enumerate(keys)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -31,14 +32,16 @@ class Shape:
     """``counters``, then each of ``histograms`` with its edges. There is one object of the same series: see ``of``.
 
     Numbers of a shape are a tuple of ``width``: one of each counter, then of each histogram its counts and its sum.
+    ``made``: what who reads them has made of the shape, once for all engines that have it.
     """
 
-    __slots__ = ("__weakref__", "_encoded", "counters", "histograms", "width")
+    __slots__ = ("__weakref__", "_encoded", "counters", "histograms", "made", "width")
 
     def __init__(self, counters: tuple[Key, ...], histograms: tuple[tuple[Key, Edges], ...]) -> None:
         self.counters, self.histograms = counters, histograms
         self.width = len(counters) + sum(len(edges) + 1 for _, edges in histograms)
         self._encoded = b""
+        self.made: Any = None
 
     @staticmethod
     def of(counters: Iterable[Key], histograms: Iterable[tuple[Key, Edges]]) -> Shape:
