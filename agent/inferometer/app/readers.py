@@ -31,6 +31,7 @@ from inferometer.sources.podresources import PodResources
 from inferometer.sources.rapl import Rapl
 from inferometer.sources.scrape import Scraper, Target
 from inferometer.sources.session import Session
+from inferometer.sources.turns import Turns
 
 _log = logging.getLogger(__name__)
 _Poll = tuple[Target | str, float, frozenset[str]]
@@ -40,7 +41,7 @@ _ALL: frozenset[str] = frozenset()  # no names to choose
 _ALLOTMENT_SECONDS = 5.0  # pods do not move faster
 _MOMENT_SECONDS = 0.02
 _GATHER_MOMENTS = 4  # what one burst brings is settled in one transaction
-_BATCH = 500  # and the loop is not held up by more than so many pages
+_BATCH = 500  # and the disk is not held up by more than so many pages
 
 
 class Readers:
@@ -66,14 +67,16 @@ class Readers:
         self._devices = adapters.Devices(adapters.dcgm())
         self._exporter: Target | None = None
         self._tasks: dict[_Poll, asyncio.Task[None]] = {}
-        self._stopped = asyncio.Event()
+        self._stopped, self._turns = asyncio.Event(), Turns()
 
     def follow(self, plan: Plan) -> None:
         """Poll this plan's targets from now on; those that stay as they were go on undisturbed."""
         interval, self._exporter = plan.config.interval, plan.exporter
+        shared = {names: names for _, _, names in self._tasks}  # a thousand engines read one adapter's names
         reads: dict[_Poll, _Read] = {("clock", interval, _ALL): _tick}
         for target in plan.targets.values():
-            names = adapters.wanted(plan.adapters[target.name])
+            wanted = adapters.wanted(plan.adapters[target.name])
+            names = shared.setdefault(wanted, wanted)
             reads[target, interval, names] = self._scraper(target, names)
         if self._nvml is not None:
             reads["nvml", interval, _ALL] = self._nvml.read
@@ -192,7 +195,13 @@ class Readers:
     def _scraper(self, target: Target, names: frozenset[str]) -> _Read:
         if self.session is None:
             raise AssertionError("the session is opened before anything is followed")
-        return Scraper(target, names, self.session, self._clock.at).read
+        read = Scraper(target, names, self.session, self._clock.at).read
+
+        async def in_turn() -> Sample:
+            await self._turns.mine()  # a thousand targets of one interval are all due at the same moment
+            return await read()
+
+        return in_turn
 
 
 def _at_once(read: Callable[[], Sample]) -> _Read:

@@ -9,7 +9,7 @@ import msgspec
 from inferometer.interval import verdicts
 from inferometer.interval.absence import unproven_seconds
 from inferometer.interval.capacity import Capacity
-from inferometer.interval.engine import EngineState, Reading
+from inferometer.interval.engine import EngineState
 from inferometer.interval.followed import (
     Common,
     Followed,
@@ -17,6 +17,7 @@ from inferometer.interval.followed import (
     common,
     decoded,
     judges,
+    label,
     name_of,
     unmoved,
     view,
@@ -77,7 +78,7 @@ class Meter:
         room: Room = Room(),  # noqa: B008
     ) -> None:
         """Follow these workloads from now on; engines that stay keep their state, those that return their counters."""
-        self._interval, self._assumed, self.capacity.room = interval, assumed, room
+        self._interval, self._assumed, self.capacity.room, self._has_new = interval, assumed, room, True
         old, self._engines = self._engines, {}
         for watch in watches:
             for watched, part, scope in zip(watch.members, watch.parts(), watch.scopes(), strict=True):
@@ -96,11 +97,12 @@ class Meter:
     def add(self, batch: Batch, signals: Iterable[Signal]) -> None:
         """Take what one batch brought."""
         self._see_time(batch)
-        for name, engine in self._engines.items():
+        for name, engine in self._engines.items() if self._has_new else ():
             self.watched_since.setdefault(engine.watch.workload, batch.wall)
             if engine.state is None:
                 self._begin(name, engine)
                 self._changed.add(name)
+        self._has_new = False
         for signal in signals:
             if isinstance(signal, GpuReading):
                 self._activity.take(signal)
@@ -119,6 +121,8 @@ class Meter:
         ahead = batch.wall - batch.at
         if self._began is None:
             self._began = batch.at
+        elif (batch.at, ahead) == (self._at, self._ahead):
+            return  # another part of the same batch
         elif abs(ahead - self._ahead) > _STEP_SECONDS:
             self.watched_since = {name: since + ahead - self._ahead for name, since in self.watched_since.items()}
         self._at, self._ahead = batch.at, ahead
@@ -317,7 +321,7 @@ class Meter:
         reading = scoped(reading, engine.scope)
         since = before if before is not None else state.settled_at
         running = was_running > 0 or state.running > 0
-        engine.label = self._label(reading, signal.at - since, running=running)
+        engine.label = "unknown" if signal.at - since > 2 * self._interval else label(reading, running=running)
         interval = self._close(engine, signal.at, engine.label)
         interval.resets = reading.resets
         if judges(engine):
@@ -351,13 +355,6 @@ class Meter:
         counters = engine.signal.counters if engine.signal is not None else ()
         reasoning = any(key.signal == "reasoning_tokens" for key in counters)
         verdicts.tell(interval, state, engine.watched, page_counts_reasoning=reasoning)
-
-    def _label(self, reading: Reading, gap: float, *, running: bool) -> str:
-        if gap > 2 * self._interval:
-            return "unknown"
-        if reading.stalled:
-            return "stalled"
-        return "busy" if reading.moved or running else "idle"
 
     def _come_back(self, engine: Followed, state: EngineState, at: float, born: float | None = None) -> None:
         """Settle the agent's own absence."""
