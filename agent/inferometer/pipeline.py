@@ -1,13 +1,19 @@
 """The whole stream on one screen: Sample → Signal → Interval → Entry → Snapshot.
 
 Sources run at their own pace and fill ``batches``; everything after is sequential, so no stage needs a lock. The clock
-is a source: a tick is an empty batch. Tests, replays and simulations are only other lists of batches.
+is a source: a tick is an empty batch. Tests, replays and simulations are only other lists of batches. A large batch
+goes through in parts, between which everybody else of the event loop has a turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
-from typing import Any
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Any, TypeVar
+
+_SLICE_SECONDS = 0.003
+_Item = TypeVar("_Item")
 
 
 async def run(  # noqa: PLR0913, PLR0917  the six stages are what this function is about
@@ -16,13 +22,25 @@ async def run(  # noqa: PLR0913, PLR0917  the six stages are what this function 
     meter: Any,
     settle: Callable[[Any], Any],
     ledger: Any,
-    publish: Callable[[Any, Any, bool], None],
+    publish: Callable[[Any, Any, bool], Iterable[None]],
 ) -> None:
-    """Carry every batch through the stages, in order, one at a time."""
+    """Carry every batch through the stages, in order, one at a time. ``publish`` does so step by step."""
     async for batch in batches:  # sources: Sample
-        meter.add(batch, translate(batch))  # adapters: Signal
-        entries = [settle(interval) for interval in meter.due(batch.at)]  # interval, economics: Entry
+        async for part in unhurried(batch.parts()):
+            meter.add(part, translate(part))  # adapters: Signal
+        entries = [settle(interval) async for interval in unhurried(meter.due(batch.at))]  # interval, economics: Entry
         committed = True
         if entries or ledger.has_new_spans:
             committed = await ledger.post(entries, meter.marks())  # one transaction, off the event loop
-        publish(batch, entries, committed)  # exposition: Snapshot; sources: what they brought is kept
+        async for _ in unhurried(publish(batch, entries, committed)):  # exposition: Snapshot
+            pass  # and sources: what they brought is kept
+
+
+async def unhurried(items: Iterable[_Item]) -> AsyncIterator[_Item]:
+    """The same items; the event loop turns whenever they have taken some milliseconds."""
+    rested = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - rested >= _SLICE_SECONDS:
+            await asyncio.sleep(0)
+            rested = time.monotonic()

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from inferometer.adapters.language import PARTS, Adapter, Selector
 from inferometer.adapters.models import Models
@@ -36,30 +37,48 @@ class Use(NamedTuple):
     selector: Selector
 
 
+_Readers = dict[str, list[tuple[str, str, int, Selector]]]
+
+
+class _Found:
+    """What one adapter found for one set of tenants and models. Holds these, so that nothing else gets their ids."""
+
+    def __init__(self, adapter: Adapter, tenants: Tenants | None, models: Models) -> None:
+        self.readers, self.uses = _readers(adapter), dict[Series, tuple[Use, ...]]()
+        self._by = (adapter, tenants, models)
+
+
+_shared: WeakValueDictionary[tuple[int, int, int], _Found] = WeakValueDictionary()
+
+
 class Uses:
-    """Says it of every series, by one adapter. ``tenants``: who asked; ``models``: what models are called."""
+    """Says it of every series, by one adapter. ``tenants``: who asked; ``models``: what models are called.
+
+    Engines of one workload and adapter share what is found: a thousand of them show the same hundred series.
+    """
 
     def __init__(self, adapter: Adapter, tenants: Tenants | None, models: Models) -> None:
         self.adapter, self._tenants, self._models = adapter, tenants, models
-        self._readers = _readers(adapter)
-        self._known: dict[Series, tuple[Use, ...]] = {}
+        self._found = _found(adapter, tenants, models)
 
     def of(self, series: Series) -> tuple[Use, ...]:
         """All that it is good for; a series may be part of several signals."""
-        known = self._known.get(series)
+        uses = self._found.uses
+        known = uses.get(series)
         if known is None:
-            if len(self._known) >= _KNOWN:  # labels that never repeat must not eat the memory
-                self._known.clear()
-            known = self._known[series] = tuple(self._found(series))
+            if len(uses) >= _KNOWN:  # labels that never repeat must not eat the memory
+                uses.clear()
+            known = uses[series] = tuple(self._find(series))
         return known
 
-    def _found(self, series: Series) -> Iterator[Use]:
-        if series.name not in self._readers:
+    def _find(self, series: Series) -> Iterator[Use]:
+        readers = self._found.readers.get(series.name)
+        if readers is None:
             return
         labels = dict(series.labels)
         model = self._models.of(next((labels[name] for name in self.adapter.model if name in labels), ""))
         tenant = self._tenants.of(labels) if self._tenants is not None else ""
-        for table, signal, rank, selector in self._readers[series.name]:
+        for table, signal, rank, selector in readers:
             if not selector.accepts(labels):
                 continue
             base, part, edge, label = _place(table, selector, series.name, labels)
@@ -69,6 +88,15 @@ class Uses:
             key = Key(signal, model, base + _spelled(sorted(rest.items())), tenant)
             scale = 1.0 if part in {"bucket", "count", "range"} else selector.scale
             yield Use(table, key, rank, scale, bool(selector.copies), part, edge * selector.scale, selector)
+
+
+def _found(adapter: Adapter, tenants: Tenants | None, models: Models) -> _Found:
+    """The one for these, for as long as anybody has it."""
+    ids = (id(adapter), id(tenants), id(models))
+    found = _shared.get(ids)
+    if found is None:
+        found = _shared[ids] = _Found(adapter, tenants, models)
+    return found
 
 
 def _place(table: str, selector: Selector, name: str, labels: dict[str, str]) -> tuple[str, str, float, str]:
@@ -103,8 +131,8 @@ def _spelled(labels: list[tuple[str, str]]) -> str:
     return f"[{hashlib.blake2b(text.encode('utf-8', 'replace'), digest_size=16).hexdigest()}]"
 
 
-def _readers(adapter: Adapter) -> dict[str, list[tuple[str, str, int, Selector]]]:
-    readers: dict[str, list[tuple[str, str, int, Selector]]] = {}
+def _readers(adapter: Adapter) -> _Readers:
+    readers: _Readers = {}
     for table in ("counters", "histograms", "gauges"):
         for signal, alternatives in getattr(adapter, table).items():
             for rank, selector in enumerate(alternatives):

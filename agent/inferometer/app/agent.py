@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from inferometer import economics, pipeline
@@ -34,7 +35,8 @@ from inferometer.sources.scrape import open_session
 
 _log = logging.getLogger(__name__)
 _FIRST_LOOK_SECONDS = 0.7
-_COLLECT_AFTER = 20_000
+_COLLECT_AFTER, _COLLECT_AFTER_PER_ENGINE = 20_000, 80
+_SWITCH_SECONDS = 0.0005
 
 
 class Agent:
@@ -91,7 +93,8 @@ class Agent:
             await unless(stop, self._feeds.follow(self._config))
             self._follow(self._plan)
             await self._receivers.start(stack)
-            _spare_the_collector()
+            _spare_the_collector(len(self._plan.targets))
+            sys.setswitchinterval(_SWITCH_SECONDS)  # the ledger's thread works while the loop answers
             async with asyncio.TaskGroup() as tasks:
                 lag = tasks.create_task(self._lag.watch())
                 tasks.create_task(self._stream())
@@ -187,8 +190,8 @@ class Agent:
     def _settle(self, interval: Interval) -> Entry:
         return economics.settle(interval, self._policies[interval.workload])
 
-    def _publish(self, batch: Batch, entries: list[Entry], committed: bool) -> None:  # noqa: FBT001  as the pipeline has it
-        self._publisher(batch, entries)
+    def _publish(self, batch: Batch, entries: list[Entry], committed: bool) -> Iterator[None]:  # noqa: FBT001  as the pipeline has it
+        yield from self._publisher.steps(batch, entries)
         for workload in self._publisher.departed.workloads & self._policies.keys():
             del self._policies[workload]
         if self._publisher.snapshot is not None:
@@ -265,11 +268,15 @@ class Agent:
         _log.info("started", extra={"listen": address, "ledger": where, "workloads": workloads})
 
 
-def _spare_the_collector() -> None:
-    """What the start made stays, and pages leave hardly a cycle: to look for them often is a tenth of the CPU."""
+def _spare_the_collector(engines: int) -> None:
+    """What the start made stays, and pages leave hardly a cycle: to look for them often is a tenth of the CPU.
+
+    What is made for a moment of each engine, when all are published, is no reason to look; and a look at all that is
+    kept of a thousand engines would hold up the loop, so that it comes seldom.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 10, 10)
+    gc.set_threshold(_COLLECT_AFTER + _COLLECT_AFTER_PER_ENGINE * engines, 2, 50)
 
 
 def _check_fixed(running: Config, wanted: Config) -> None:

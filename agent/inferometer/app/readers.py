@@ -31,6 +31,7 @@ from inferometer.sources.podresources import PodResources
 from inferometer.sources.rapl import Rapl
 from inferometer.sources.scrape import Scraper, Target
 from inferometer.sources.session import Session
+from inferometer.sources.turns import Turns
 
 _log = logging.getLogger(__name__)
 _Poll = tuple[Target | str, float, frozenset[str]]
@@ -40,7 +41,8 @@ _ALL: frozenset[str] = frozenset()  # no names to choose
 _ALLOTMENT_SECONDS = 5.0  # pods do not move faster
 _MOMENT_SECONDS = 0.02
 _GATHER_MOMENTS = 4  # what one burst brings is settled in one transaction
-_BATCH = 500  # and the loop is not held up by more than so many pages
+_CROWD = 100  # targets that are read in turns, of which each takes some microseconds
+_BATCH = 500  # and the disk is not held up by more than so many pages
 
 
 class Readers:
@@ -66,15 +68,17 @@ class Readers:
         self._devices = adapters.Devices(adapters.dcgm())
         self._exporter: Target | None = None
         self._tasks: dict[_Poll, asyncio.Task[None]] = {}
-        self._stopped = asyncio.Event()
+        self._stopped, self._turns = asyncio.Event(), Turns()
 
     def follow(self, plan: Plan) -> None:
         """Poll this plan's targets from now on; those that stay as they were go on undisturbed."""
         interval, self._exporter = plan.config.interval, plan.exporter
+        shared = {names: names for _, _, names in self._tasks}  # a thousand engines read one adapter's names
         reads: dict[_Poll, _Read] = {("clock", interval, _ALL): _tick}
         for target in plan.targets.values():
-            names = adapters.wanted(plan.adapters[target.name])
-            reads[target, interval, names] = self._scraper(target, names)
+            wanted = adapters.wanted(plan.adapters[target.name])
+            names = shared.setdefault(wanted, wanted)
+            reads[target, interval, names] = self._scraper(target, names, crowded=len(plan.targets) > _CROWD)
         if self._nvml is not None:
             reads["nvml", interval, _ALL] = self._nvml.read
         if plan.exporter is not None:
@@ -189,10 +193,18 @@ class Readers:
         key = ("kubernetes", 0.0, frozenset({repr(settings)}))
         return {key: partial(watch.follow, self._queue.put_nowait)}
 
-    def _scraper(self, target: Target, names: frozenset[str]) -> _Read:
+    def _scraper(self, target: Target, names: frozenset[str], *, crowded: bool = False) -> _Read:
         if self.session is None:
             raise AssertionError("the session is opened before anything is followed")
-        return Scraper(target, names, self.session, self._clock.at).read
+        read = Scraper(target, names, self.session, self._clock.at).read
+        if not crowded:
+            return read
+
+        async def in_turn() -> Sample:
+            await self._turns.mine()  # a thousand targets of one interval are all due at the same moment
+            return await read()
+
+        return in_turn
 
 
 def _at_once(read: Callable[[], Sample]) -> _Read:

@@ -65,8 +65,8 @@ async def replay(
         publisher.gpus = inventory.gpus
         return signals
 
-    def publish(batch: Batch, entries: list[Entry], _: bool = True) -> None:  # noqa: FBT001, FBT002  as the pipeline has it
-        publisher(batch, entries)
+    def publish(batch: Batch, entries: list[Entry], _: bool) -> Iterator[None]:  # noqa: FBT001  as the pipeline has it
+        yield from publisher.steps(batch, entries)
         if publisher.snapshot is not None:
             each(publisher.snapshot)
 
@@ -76,7 +76,8 @@ async def replay(
     await pipeline.run(rows.batches(), translate, meter, settle, ledger, publish)
     rest = [settle(interval) for interval in meter.finish(rows.at)]
     await ledger.post(rest, {})
-    publish(Batch(rows.at, rows.at), rest)
+    for _ in publish(Batch(rows.at, rows.at), rest, True):  # noqa: FBT003
+        pass
     ledger.close()
     if publisher.snapshot is None:
         raise RecordingError(f"{folder}: the recording has no row")

@@ -63,6 +63,39 @@ def _seconds(label: str) -> float:
 
 def board(snapshot: Snapshot, spending: Spending, interval_seconds: float) -> Board:
     """All of it, for JSON. A number that is not there is absent; no key of a window is ever a zero for want of one."""
+    found = _found(snapshot, spending)
+    names = sorted(found.keys() | {view.workload for view in snapshot.engines})
+    known = _by_workload(snapshot)
+    return {
+        "wall": snapshot.wall,
+        "currency": snapshot.currency,
+        "interval_seconds": interval_seconds,
+        "windows": list(windows(snapshot)),
+        "workloads": [_workload(snapshot, name, known.get(name, {}), found.get(name, {})) for name in names],
+        "gpus": [gpu_row(gpu, holders) for gpu, holders in _held(snapshot)],
+        "sources": snapshot.sources,
+        "hints": snapshot.hints,
+    }
+
+
+def outline(snapshot: Snapshot, spending: Spending) -> Board:
+    """As much of a board as the history takes."""
+    found = _found(snapshot, spending)
+    names = sorted(found.keys() | {view.workload for view in snapshot.engines})
+    return {
+        "windows": list(windows(snapshot)),
+        "workloads": [{"name": name, "windows": found.get(name, {})} for name in names],
+        "gpus": [gpu_row(gpu, []) for gpu in snapshot.gpus],
+    }
+
+
+def encode(made: Board) -> bytes:
+    """The board as JSON on one line."""
+    return msgspec.json.encode(made)
+
+
+def _found(snapshot: Snapshot, spending: Spending) -> dict[str, dict[str, dict[str, float]]]:
+    """The numbers of every workload and window."""
     seconds = windows(snapshot)
     found = _numbers(snapshot.values)
     for workload, by_window in found.items():
@@ -72,23 +105,7 @@ def board(snapshot: Snapshot, spending: Spending, interval_seconds: float) -> Bo
                 numbers["money_per_hour"] = rate.money_per_hour
                 if rate.idle_ratio is not None:
                     numbers["idle_ratio"] = rate.idle_ratio
-    names = sorted(found.keys() | {view.workload for view in snapshot.engines})
-    known = _by_workload(snapshot)
-    return {
-        "wall": snapshot.wall,
-        "currency": snapshot.currency,
-        "interval_seconds": interval_seconds,
-        "windows": list(seconds),
-        "workloads": [_workload(snapshot, name, known.get(name, {}), found.get(name, {})) for name in names],
-        "gpus": [gpu_row(gpu, holders) for gpu, holders in _held(snapshot)],
-        "sources": snapshot.sources,
-        "hints": snapshot.hints,
-    }
-
-
-def encode(made: Board) -> bytes:
-    """The board as JSON on one line."""
-    return msgspec.json.encode(made)
+    return found
 
 
 def _numbers(values: Mapping[Account, float]) -> dict[str, dict[str, dict[str, float]]]:

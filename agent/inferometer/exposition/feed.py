@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from inferometer.exposition.board import GPU_COLUMNS, WORKLOAD_COLUMNS, board, columns, encode, windows
+from inferometer.exposition.board import GPU_COLUMNS, WORKLOAD_COLUMNS, board, columns, encode, outline, windows
 from inferometer.exposition.cache import Cache
 from inferometer.exposition.history import History
 from inferometer.exposition.spending import Spending
@@ -15,10 +16,14 @@ _WARM_UP_SECONDS = 5.0  # ratios over the first second would stand out in the ho
 
 
 class Feed:
-    """Takes every snapshot; cheap while nobody listens: sums once a second, a point every 15 s."""
+    """Takes every snapshot; cheap while nobody listens: sums once a second, a point every 15 s.
+
+    ``listeners``: those who are connected, and wake up; ``followers`` are called at once.
+    """
 
     def __init__(self) -> None:
         self.listeners: set[asyncio.Event] = set()
+        self.followers: list[Callable[[], None]] = []
         self._history = History({"workloads": WORKLOAD_COLUMNS, "gpus": GPU_COLUMNS})
         self._spending = Spending()
         self._made = Cache()
@@ -26,7 +31,9 @@ class Feed:
         self._began: float | None = None
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Take a snapshot and tell the listeners."""
+        """Take a snapshot and tell all who are to be told."""
+        for follow in self.followers:
+            follow()
         if not 0 <= snapshot.wall - self._looked < _LOOK_SECONDS:
             self._looked = snapshot.wall
             self._look(snapshot)
@@ -40,7 +47,7 @@ class Feed:
             self._began = snapshot.wall
         warm = self._began is not None and not 0 <= snapshot.wall - self._began < _WARM_UP_SECONDS
         if warm and self._history.due(snapshot.wall):
-            self._history.add(snapshot.wall, columns(board(snapshot, self._spending, 0.0)))
+            self._history.add(snapshot.wall, columns(outline(snapshot, self._spending)))
 
     def board(self, snapshot: Snapshot, interval_seconds: float) -> bytes:
         """JSON of the newest board, made once per snapshot."""

@@ -5,23 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from msgspec import Struct
-
 from inferometer.exposition.catalog import CATALOG, fault, known
 from inferometer.exposition.text import braced, edge, number, pairs
 from inferometer.model import Account, Exemplar, Histogram
 
 _log = logging.getLogger(__name__)
 _SPARE = 1024
-
-
-class _HistogramText(Struct):
-    """What a histogram looks like: the template for its edges, and what was made of it last."""
-
-    edges: tuple[float, ...]
-    template: str
-    shown: Histogram | None = None
-    text: str = ""
+_LAYOUTS = 256
+_LABELS = "\0"  # where they go into the text of a layout, which has no such character
 
 
 class _Counts(dict[float, str]):
@@ -35,12 +26,13 @@ class _Counts(dict[float, str]):
 class SeriesTexts:
     """``labels``: the text between name and value, by account; empty for accounts that are not declared.
 
-    Bounded by the size of a page: accounts that went away are forgotten when the rest has doubled.
+    Bounded by the size of a page: accounts that went away are forgotten when the rest has doubled. Of histograms only
+    their labels are kept; what their lines have in common is kept once for all that have the same edges.
     """
 
     def __init__(self) -> None:
         self.labels: dict[Account, str] = {}
-        self._histograms: dict[Account, _HistogramText] = {}
+        self._layouts: dict[tuple[str, tuple[float, ...]], str] = {}
         self._counts = _Counts()
         self._warned: set[str] = set()
         self._currency = ""
@@ -50,8 +42,11 @@ class SeriesTexts:
         self._counts.clear()
         if currency != self._currency or len(self.labels) > 2 * accounts + _SPARE:
             self.labels.clear()
-            self._histograms.clear()
             self._currency = currency
+
+    def end(self) -> None:
+        """The page is made; what only it needed is forgotten."""
+        self._counts.clear()
 
     def add(self, account: Account) -> str:
         """The text of an account seen for the first time."""
@@ -59,17 +54,11 @@ class SeriesTexts:
         return self.labels[account]
 
     def histogram(self, account: Account, histogram: Histogram) -> str:
-        """All lines of a histogram; those of one that did not change are not made anew."""
-        entry = self._histograms.get(account)
-        if entry is None or entry.edges != histogram.edges:
-            entry = self._histograms[account] = _HistogramText(
-                histogram.edges, self._template(account, histogram.edges)
-            )
-        if entry.shown is not histogram:
-            counts = map(self._counts.__getitem__, histogram.counts)
-            entry.shown = histogram
-            entry.text = entry.template % (*counts, number(histogram.total), number(histogram.sum))
-        return entry.text
+        """All lines of a histogram, of which the catalog knows the account."""
+        labels = self.labels[account]
+        counts = map(self._counts.__getitem__, histogram.counts)
+        text = self._layout(account[0], histogram.edges) % (*counts, number(histogram.total), number(histogram.sum))
+        return text.replace(_LABELS, labels[1:-2])
 
     def with_exemplars(self, account: Account, histogram: Histogram, exemplars: Mapping[int, Exemplar]) -> str:
         """The lines of a histogram, those of buckets with an exemplar followed by it (OpenMetrics only)."""
@@ -80,10 +69,16 @@ class SeriesTexts:
                 lines[bucket] += f" # {{{labels}}} {number(exemplar.value)} {number(exemplar.at)}"
         return "\n".join(lines)
 
-    def _template(self, account: Account, edges: tuple[float, ...]) -> str:
-        name, inner = account[0], self._inner(account).replace("%", "%%")
-        lines = [f'{name}_bucket{{{inner},le="{edge(upper)}"}} %s' for upper in edges]
-        return "\n".join([*lines, f"{name}_count{{{inner}}} %s", f"{name}_sum{{{inner}}} %s"])
+    def _layout(self, name: str, edges: tuple[float, ...]) -> str:
+        """The lines of such a histogram without labels and numbers."""
+        layout = self._layouts.get((name, edges))
+        if layout is None:
+            if len(self._layouts) >= _LAYOUTS:  # edges that never repeat must not eat the memory
+                self._layouts.clear()
+            lines = [f'{name}_bucket{{{_LABELS},le="{edge(upper)}"}} %s' for upper in edges]
+            layout = "\n".join([*lines, f"{name}_count{{{_LABELS}}} %s", f"{name}_sum{{{_LABELS}}} %s"])
+            self._layouts[name, edges] = layout
+        return layout
 
     def _inner(self, account: Account) -> str:
         metric = CATALOG[account[0]]

@@ -10,12 +10,13 @@ from aiohttp import web
 
 from inferometer.exposition.accept import takes_gzip, wants_openmetrics
 from inferometer.exposition.api import snapshot_json
-from inferometer.exposition.body import Body
+from inferometer.exposition.body import Body, Unpacked
 from inferometer.exposition.cache import Cache
 from inferometer.exposition.events import Events
 from inferometer.exposition.feed import Feed
 from inferometer.exposition.lifecycle import lifecycle
 from inferometer.exposition.listen import Listener, listen
+from inferometer.exposition.press import Press, is_large
 from inferometer.exposition.prometheus import OPENMETRICS_TYPE, TEXT_TYPE, Renderer
 from inferometer.exposition.protection import protect
 from inferometer.model import Snapshot
@@ -77,6 +78,8 @@ def make_app(state: ServerState) -> web.Application:
         app.router.add_get(path, _static(_PAGE / name))
     pages, live, probes = _Pages(state), _Live(state), _Probes(state)
     app.router.add_get("/metrics", pages.metrics)
+    state.feed.followers.append(pages.press.published)
+    app.on_shutdown.append(pages.press.close)
     app.router.add_get("/api/v1/snapshot", pages.api)
     app.router.add_get("/api/v1/board", live.board)
     app.router.add_get("/api/v1/history", live.history)
@@ -95,6 +98,7 @@ class _Pages:
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._renderer = Renderer()
+        self.press = Press(self._renderer, state.snapshot)
         self._json = Cache()
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -102,10 +106,14 @@ class _Pages:
         if snapshot is None:
             return _unavailable(_NO_SNAPSHOT)
         openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+        content_type = OPENMETRICS_TYPE if openmetrics else TEXT_TYPE
         packed = takes_gzip(request.headers.get("Accept-Encoding", ""))
+        if is_large(snapshot):
+            edition = await self.press.edition(openmetrics=openmetrics)
+            text = Unpacked(edition.packed, edition.size, content_type)
+            return _answer(Body(edition.packed, content_type) if packed else text, packed=packed)
         render = self._renderer.compressed if packed else self._renderer.render
-        body = render(snapshot, openmetrics=openmetrics)
-        return _page(body, OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, packed=packed)
+        return _page(render(snapshot, openmetrics=openmetrics), content_type, packed=packed)
 
     async def api(self, request: web.Request) -> web.Response:
         """``?metrics=false`` leaves the single series out."""
@@ -192,10 +200,14 @@ def _static(path: Path) -> _Handler:
 
 
 def _page(body: bytes, content_type: str, *, packed: bool) -> web.Response:
+    return _answer(Body(body, content_type), packed=packed)
+
+
+def _answer(body: Body, *, packed: bool) -> web.Response:
     headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
     if packed:
         headers["Content-Encoding"] = "gzip"
-    return web.Response(body=Body(body, content_type), headers=headers)
+    return web.Response(body=body, headers=headers)
 
 
 def _unavailable(text: str) -> web.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from inferometer.interval.engine import EngineState
+from inferometer.interval.engine import EngineState, Reading
 from inferometer.interval.watch import Scope, Watch, Watched
 from inferometer.model import EngineSignal, EngineView, Interval, ModelChange
 
@@ -15,7 +15,7 @@ class Followed(Struct):
     ``part``: its share of what its workload holds; ``scope``: what counts on its page.
     ``away``: the agent was, and the gap is not settled yet; ``kept``: the GPUs that it held before.
     ``opened``: its accounts are by the policy of now, with those of spans or without; None: not yet. Likewise those of
-    ``opened_models``.
+    ``opened_models``. ``edges``: of the newest page's histograms; another object when they are others.
     """
 
     watch: Watch
@@ -31,6 +31,7 @@ class Followed(Struct):
     known_models: set[str] = field(default_factory=set)
     opened: bool | None = None
     opened_models: set[str] = field(default_factory=set)
+    edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def opens(self, interval: Interval) -> bool:
         """Whether the interval is the first of its kind: of the engine, of a model, with spans or without."""
@@ -52,6 +53,13 @@ def judges(engine: Followed) -> bool:
     return engine.scope.requests
 
 
+def label(reading: Reading, *, running: bool) -> str:
+    """The state of the time before a page that came in time."""
+    if reading.stalled:
+        return "stalled"
+    return "busy" if reading.moved or running else "idle"
+
+
 def unmoved(model: str, signal: EngineSignal) -> ModelChange:
     """A model of which only the baseline is known: nothing moved, but this is what its engine measures."""
     measured = {key.signal: h.minus(h) for key, h in signal.histograms.items() if key.model == model}
@@ -65,6 +73,8 @@ def view(engine: Followed) -> EngineView:
     if signal is None:
         return EngineView(workload, name, up=engine.up)
     edges = {key.signal: edges for key, edges in signal.shape.histograms}
+    if edges != engine.edges:
+        engine.edges = edges
     return EngineView(
         workload=workload,
         engine=name,
@@ -74,5 +84,5 @@ def view(engine: Followed) -> EngineView:
         version=signal.version,
         gauges=signal.gauges if engine.up else {},
         missing=signal.missing,
-        edges=edges,
+        edges=engine.edges,
     )

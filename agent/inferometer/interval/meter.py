@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from inferometer.interval import verdicts
 from inferometer.interval.absence import unproven_seconds
 from inferometer.interval.capacity import Capacity
-from inferometer.interval.engine import EngineState, Reading
+from inferometer.interval.engine import EngineState
 from inferometer.interval.followed import (
     Followed,
     judges,
+    label,
     name_of,
     unmoved,
     view,
@@ -73,7 +74,7 @@ class Meter:
         room: Room = Room(),  # noqa: B008
     ) -> None:
         """Follow these workloads from now on; engines that stay keep their state, those that return their counters."""
-        self._interval, self._assumed, self.capacity.room = interval, assumed, room
+        self._interval, self._assumed, self.capacity.room, self._has_new = interval, assumed, room, True
         old, self._engines = self._engines, {}
         for watch in watches:
             for watched, part, scope in zip(watch.members, watch.parts(), watch.scopes(), strict=True):
@@ -92,11 +93,12 @@ class Meter:
     def add(self, batch: Batch, signals: Iterable[Signal]) -> None:
         """Take what one batch brought."""
         self._see_time(batch)
-        for name, engine in self._engines.items():
+        for name, engine in self._engines.items() if self._has_new else ():
             self.watched_since.setdefault(engine.watch.workload, batch.wall)
             if engine.state is None:
                 self._begin(name, engine)
                 self._changed.add(name)
+        self._has_new = False
         for signal in signals:
             if isinstance(signal, GpuReading):
                 self._activity.take(signal)
@@ -115,6 +117,8 @@ class Meter:
         ahead = batch.wall - batch.at
         if self._began is None:
             self._began = batch.at
+        elif (batch.at, ahead) == (self._at, self._ahead):
+            return  # another part of the same batch
         elif abs(ahead - self._ahead) > _STEP_SECONDS:
             self.watched_since = {name: since + ahead - self._ahead for name, since in self.watched_since.items()}
         self._at, self._ahead = batch.at, ahead
@@ -317,7 +321,7 @@ class Meter:
         reading = scoped(reading, engine.scope)
         since = before if before is not None else state.settled_at
         running = was_running > 0 or state.running > 0
-        engine.label = self._label(reading, signal.at - since, running=running)
+        engine.label = "unknown" if signal.at - since > 2 * self._interval else label(reading, running=running)
         interval = self._close(engine, signal.at, engine.label)
         interval.resets = reading.resets
         if judges(engine):
@@ -350,13 +354,6 @@ class Meter:
     def _tell(self, engine: Followed, state: EngineState, interval: Interval) -> None:
         reasoning = engine.signal is not None and places(engine.signal.shape).reasoning
         verdicts.tell(interval, state, engine.watched, page_counts_reasoning=reasoning)
-
-    def _label(self, reading: Reading, gap: float, *, running: bool) -> str:
-        if gap > 2 * self._interval:
-            return "unknown"
-        if reading.stalled:
-            return "stalled"
-        return "busy" if reading.moved or running else "idle"
 
     def _come_back(self, engine: Followed, state: EngineState, at: float, born: float | None = None) -> None:
         """Settle the agent's own absence."""

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from inferometer.model import Sample, SourceView
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_ADDRESSES = 4_096
 
 _NORMAL = frozenset({"no_library", "no_driver", "released"})  # no GPU, or let go of as asked: nothing to warn about
 
@@ -39,6 +41,7 @@ async def poll(
         await asyncio.sleep(max(0.0, start + tick * every_seconds - clock()))
 
 
+@lru_cache(_ADDRESSES)
 def public_url(url: str) -> str:
     """What may be shown of an address: scheme, host, port and path; no user, query or fragment."""
     if "://" not in url:
