@@ -190,6 +190,25 @@ def connected(stack, address, sent=b""):
     return client
 
 
+def test_connections_are_looked_after_while_there_are_any_and_nobody_wakes_up_for_none():
+    def visit(address, served):
+        looks = [served._look]
+        with contextlib.ExitStack() as stack:
+            connected(stack, address)
+            eventually(lambda: served.open)
+            looks.append(served._look)
+        eventually(lambda: not served.open and served._look is None)
+        with contextlib.ExitStack() as stack:
+            connected(stack, address)
+            eventually(lambda: served._look is not None)
+            eventually(lambda: served.open)
+        return looks
+
+    _, (before, meanwhile) = visited(visit)
+    assert before is None
+    assert meanwhile is not None
+
+
 @pytest.mark.usefixtures("hurried")
 def test_a_slow_request_a_large_head_and_an_answer_nobody_takes_are_ended():
     """Each is told why, where there is still somebody to tell."""

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections import deque
 
-_EVERY_SECONDS = 0.25
-_REMEMBERED = 240  # a minute: a scrape every 15 s sees the worst of its time
+_EVERY_SECONDS = 0.5
+_REMEMBERED = 120  # a minute: a scrape every 15 s sees the worst of its time
 
 
 class LoopLag:

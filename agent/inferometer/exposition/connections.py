@@ -76,7 +76,6 @@ class Connections:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         bound.listen(_BACKLOG)
         self._resume()
-        self._look_later()
 
     def close(self) -> None:
         """Accept no more, and let go of those who ask for nothing or take nothing."""
@@ -141,6 +140,8 @@ class Connections:
                 break
             accepted.settimeout(0.0)
             self._waiting.append((self._loop.time(), accepted))
+        if self._look is None:
+            self._look_later()
         self._let_in_soon()
 
     def _let_in_soon(self) -> None:
@@ -219,7 +220,9 @@ class Connections:
             for connection in [one for one in self.open if self._may_go(one, now)][:_MADE_ROOM]:
                 self.refuse(connection, "crowded" if connection.stalled_since is None else "slow_reader")
         self._resume()
-        self._look_later()
+        self._look = None
+        if self.open or self._parting or self._coming or self._waiting or self._turned_away:
+            self._look_later()  # else there is nobody to look after until the next one comes
 
     def _overdue(self, connection: Connection, now: float) -> str:
         if connection.ended_at is not None:
