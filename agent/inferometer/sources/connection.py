@@ -27,15 +27,19 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
-class Connection(asyncio.Protocol):
-    """Asks one thing at a time. ``open``: it can be asked again, and nobody has since ``rests_since``."""
+class Connection(asyncio.BufferedProtocol):
+    """Asks one thing at a time. ``open``: it can be asked again, and nobody has since ``rests_since``.
 
-    def __init__(self) -> None:
+    ``buffer``: what comes is read into it, and out of it at once, so that all connections of a loop may have the same.
+    """
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
         self.open = False
         self.rests_since = 0.0
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Answer] | None = None
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
         self._headers: dict[bytes, str] = {}
         self._headers_bytes = self._headers_size = self._size = 0
         self._begin(0)
@@ -67,7 +71,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Let go of it at once; what was not sent or read yet is dropped."""
         self.open = False
-        self._body = bytearray()  # an error's traceback may hold on to this object for a while
+        self._body = b""  # an error's traceback may hold on to this object for a while
         if self._transport is not None:
             self._transport.abort()
 
@@ -78,19 +82,23 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.open = True
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  as asyncio has it
+        """Where to put what comes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """A piece of the answer, or something that nobody asked for."""
         if self._answer is None or self._answer.done():
             self.close()
             return
         self._has_begun, size = True, self._size
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._buffer[:nbytes])
         except httptools.HttpParserCallbackError as error:
             self._fail(error.__context__ if isinstance(error.__context__, SourceError) else error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(SourceError("protocol", f"no usable HTTP answer ({type(error).__name__})"))
-        self._headers_bytes = self._headers_bytes + len(data) if self._size == size else 0
+        self._headers_bytes = self._headers_bytes + nbytes if self._size == size else 0
         if self._headers_bytes > _HEAD_BYTES:  # a head, or a trailer, without an end
             self._fail(SourceError("protocol", _LONG_HEAD))
 
@@ -137,6 +145,11 @@ class Connection(asyncio.Protocol):
         """A piece of the body, out of its chunks."""
         self._size += len(piece)
         self._check(self._size)
+        if not self._body:
+            self._body = piece  # most bodies come in one
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
         self._body += piece
 
     def on_message_complete(self) -> None:
@@ -154,7 +167,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._limit, self._size, self._headers_bytes, self._headers_size = limit, 0, 0, 0
         self._has_begun = self._in_body = self._is_measured = False
-        self._body, self._headers = bytearray(), {}
+        self._body, self._headers = b"", {}
 
     def _check(self, size: int) -> None:
         if size > self._limit:
@@ -163,7 +176,7 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(Answer(self._parser.get_status_code(), self._headers, bytes(self._body)))
-            self._body = bytearray()
+            self._body = b""
         if not self.open:
             self.close()
 

@@ -176,8 +176,13 @@ def _finder(wanted: frozenset[str] | None) -> Callable[[bytes], list[bytes]]:
     names = sorted(name for name in wanted or () if _LEGAL.fullmatch(name))
     begin = rb"%s(?![a-zA-Z0-9_:])|%s" % (_any_of(names).encode(), odd) if names else odd
     # A search for a line feed is one for a single byte, much faster than one for the beginning of a line.
-    find = re.compile(rb"\n((?:%s)[^\n]*)" % begin).findall
-    return lambda body: find(b"\n" + body)
+    find, first = re.compile(rb"\n((?:%s)[^\n]*)" % begin).findall, re.compile(rb"(?:%s)[^\n]*" % begin).match
+
+    def lines(body: bytes) -> list[bytes]:
+        begun = first(body)
+        return find(body) if begun is None else [begun[0], *find(body)]
+
+    return lines
 
 
 def _any_of(names: Collection[str]) -> str:

@@ -15,6 +15,7 @@ from inferometer.sources.connection import Answer, Connection
 from inferometer.sources.resolver import Resolver
 
 _KEPT_PER_SERVER = 16
+_BUFFER_BYTES = 1 << 17  # most pages are smaller
 _KEPT_SECONDS = 300.0
 _FORGOTTEN_EVERY_SECONDS = 30.0
 _NEXT_ADDRESS_SECONDS = 0.25  # a host of two addresses of which one is dead (RFC 8305)
@@ -29,6 +30,7 @@ class Session:
         self._resolver = Resolver()
         self._time = asyncio.get_running_loop().time
         self._idle: dict[_Server, list[Connection]] = {}
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._forgets_at = 0.0
 
     async def close(self) -> None:
@@ -100,7 +102,10 @@ class Session:
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, connection = await loop.create_connection(
-                Connection, sock=connected, ssl=tls, server_hostname=name if tls is not None else None
+                lambda: Connection(self._buffer),
+                sock=connected,
+                ssl=tls,
+                server_hostname=name if tls is not None else None,
             )
         except BaseException:
             connected.close()
