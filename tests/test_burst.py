@@ -10,8 +10,10 @@ from inferometer import adapters, pipeline
 from inferometer.adapters import uses
 from inferometer.adapters.uses import Uses
 from inferometer.app.gaps import Gaps
+from inferometer.app.publisher import Publisher
 from inferometer.interval import Meter
-from inferometer.model import Batch, EngineView, Page, Series
+from inferometer.ledger import Ledger
+from inferometer.model import Batch, EngineView, Entry, Page, Series
 from inferometer.sources.turns import Turns
 from readings import no_page, page, watch
 
@@ -176,6 +178,25 @@ def test_an_engine_that_is_watched_between_two_parts_is_begun_with_the_next():
     meter.add(second, second.samples)
     assert [view.up for view in meter.views()] == [True, True]
     assert meter.watched_since == {"w": 1e9, "late": 1e9}
+
+
+def test_a_snapshot_that_is_composed_step_by_step_is_there_with_the_last_step_and_not_before():
+    """Whatever is asked between two steps is answered by the snapshot before."""
+
+    def published():
+        meter = Meter([watch("e0"), watch("e1", workload="b")], 5.0)
+        meter.add(Batch(5.0, 1005.0), [page(5.0, {"output_tokens": 9}, engine="e0")])
+        return Publisher(meter, Ledger(None, "USD")), meter.due(5.0)
+
+    stepwise, _ = published()
+    entries = [Entry("w", 1005.0, {("inferometer_cost_total", ("w", "gpu", "busy")): 1.0}) for _ in range(9)]
+    steps = stepwise.steps(Batch(5.0, 1005.0), entries)
+    seen = [stepwise.snapshot for _ in steps]
+    at_once, _ = published()
+    at_once(Batch(5.0, 1005.0), entries)
+    assert len(seen) > len(entries)
+    assert set(seen) == {None}
+    assert stepwise.snapshot == at_once.snapshot
 
 
 # -- what is shared and what is remembered
