@@ -150,4 +150,4 @@ class Follower:
 def _key(name):
     signal, *rest = (name,) if isinstance(name, str) else name
     model = rest[0] if rest else "m"
-    return Key(signal, model, rest[1] if len(rest) > 1 else f"{signal}/{model}")
+    return Key(signal, model, rest[1] if len(rest) > 1 else f"{signal}/{model}", *rest[2:])

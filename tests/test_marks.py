@@ -217,7 +217,8 @@ def test_readings_are_compared_in_one_sweep_as_one_series_after_the_other(steps)
     for number, (rises, observed_now, away) in enumerate(steps):
         counts = [max(0.0, count + rise) for count, rise in zip(counts, rises, strict=True)]
         buckets = [max(0.0, count + more) for count, more in zip(buckets, observed_now, strict=True)]
-        names = [("prompt_tokens", "m", "a"), ("prompt_tokens", "m", "b"), ("output_tokens", "m", "a"), "finished_ok"]
+        prompts = [("prompt_tokens", "m", "a"), ("prompt_tokens", "m", "b")]
+        names = [*prompts, ("output_tokens", "m", "a", "team"), "finished_ok"]
         counters = {name: counts[n] for n, name in enumerate(names) if n not in away}
         seen = {
             name: Histogram((0.5, 1.0, INF), tuple(accumulate(buckets[n : n + 3])), counts[0])
