@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from bench.process import as_installed
+
 _PROBES = {
     "imports": "bench.importer",
     "allocations": "bench.allocator",
@@ -43,7 +45,7 @@ def observed(
     """
     words = [sys.executable, "-m", "bench.inside", probe, command[-1], str(warm_up), str(seconds)]
     done = subprocess.run(  # noqa: S603  our own
-        words, env=os.environ | (environ or {}), capture_output=True, text=True, check=False,
+        words, env=os.environ | as_installed() | (environ or {}), capture_output=True, text=True, check=False,
         timeout=warm_up + seconds + _PATIENCE_SECONDS,
     )  # fmt: skip
     if done.returncode or not done.stdout:

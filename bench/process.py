@@ -15,6 +15,7 @@ from msgspec import Struct
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _STOP_SECONDS = 10.0
+_BYTECODE = Path(__file__).parents[1] / ".cache" / "bytecode"
 
 
 class Usage(Struct, frozen=True):
@@ -44,9 +45,12 @@ def usage(pid: int) -> Usage:
 def started(
     command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child that is ended with the block; stdout is a pipe, stderr goes to ``log``; ``environ`` is added to ours."""
+    """A child that is ended with the block; stdout is a pipe, stderr goes to ``log``; ``environ`` is added to ours.
+
+    What is written in Python runs ``as_installed``.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("INFEROMETER_")}
-    clean |= environ or {}
+    clean |= as_installed() | (environ or {})
     _open_many_files()
     with log.open("a", encoding="utf-8") as errors:
         # Every command is spelled out in this package.
@@ -60,6 +64,11 @@ def started(
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.communicate()
+
+
+def as_installed() -> Mapping[str, str]:
+    """The environment in which Python finds modules compiled after the first start, as pip and the image leave them."""
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(_BYTECODE)}
 
 
 def free_port() -> int:

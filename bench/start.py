@@ -37,13 +37,14 @@ class Starts(Struct, frozen=True):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Start the agent a few times and print how long it took."""
+    """Start the agent a few times and print how long it took. A first start, which compiles it, does not count."""
     parser = stage.parser("bench.start", __doc__)
     parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args(argv)
     where = machine.described()
     stage.say(where)
     with stage.folder() as folder, Shelf(folder, {"vllm": pages.vllm()}).site("site", {"vllm": 1}) as site:
+        one(site.urls["vllm"], folder / "first")
         runs = [one(site.urls["vllm"], folder / str(run)) for run in range(options.runs)]
     stage.say(f"exec to first complete /metrics, s  {spread(runs, lambda run: run.seconds).text(2)}")
     stage.say(f"CPU until then, s                   {spread(runs, lambda run: run.cpu_seconds).text(2)}")

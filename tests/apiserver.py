@@ -48,9 +48,12 @@ def pod(
 
 
 class ApiServer(Scoped):
-    """Pods come by ``add``, ``change`` and ``remove``; what goes wrong is asked for by the other methods."""
+    """Pods come by ``add``, ``change`` and ``remove``; what goes wrong is asked for by the other methods.
 
-    def __init__(self, token=""):
+    ``tls``: the context to serve with, None = none.
+    """
+
+    def __init__(self, token="", tls=None):
         self.token = token
         self.asked = []
         self._pods, self._events = {}, []
@@ -62,7 +65,9 @@ class ApiServer(Scoped):
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"http{'s' if tls is not None else ''}://127.0.0.1:{self._server.server_port}"
 
     def begin(self):
         """Listen."""

@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import itertools
+import ssl
 import subprocess
 import sys
 import time
 
+import aiohttp
 import msgspec
 import pytest
 from apiserver import ApiServer, pod
+from certificates import Authority
 from inferometer.app.cluster import cluster_of
 from inferometer.config.schema import Kubernetes
 from inferometer.errors import ConfigError
-from inferometer.sources import kubernetes
+from inferometer.sources import credentials, kubernetes
 from inferometer.sources.kubernetes import REASONS, Cluster, PodWatch, Query
 from inferometer.sources.podobjects import PodObject, serving
 from live import environment
@@ -66,6 +69,26 @@ def names(pods):
 def good(*wanted):
     """That the watch is up and shows these pods."""
     return lambda pods: not pods.error and sorted(names(pods)) == sorted(wanted)
+
+
+def test_without_a_file_of_authorities_the_machines_are_trusted_and_no_others(tmp_path, monkeypatch):
+    """Not those that aiohttp's client trusts, which are none in an agent."""
+    authority = Authority(tmp_path)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(*authority.signs("api"))
+
+    async def listed(url):
+        credentials.default_tls.cache_clear()
+        async with aiohttp.ClientSession(url) as session:
+            return (await kubernetes._Server(session, Cluster(url)).pods("/api/v1/pods", {})).items
+
+    with ApiServer(tls=served) as api:
+        api.add(pod("a-0", 8000))
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            asyncio.run(listed(api.url))
+        monkeypatch.setenv("SSL_CERT_FILE", authority.pair.cert)
+        assert len(asyncio.run(listed(api.url))) == 1
+    credentials.default_tls.cache_clear()
 
 
 def test_pods_come_change_and_go(api):

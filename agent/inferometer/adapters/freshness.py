@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Hashable
 
@@ -21,7 +20,7 @@ class Freshness:
     @property
     def refresh_seconds(self) -> float | None:
         """Time from change to change, as far as the pace of our own readings shows it; None until it is known."""
-        return statistics.median(self._gaps) if self._gaps else None
+        return sorted(self._gaps)[len(self._gaps) // 2] if self._gaps else None
 
     def age(self, at: float, values: Hashable) -> float:
         """Seconds for which these values, read at ``at``, have been the same."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from inferometer import __version__, config, log
 from inferometer.cli import completion, money
+from inferometer.cli.loading import lightly
 from inferometer.cli.options import EXIT_CODES, Commands, add, given, loader, loader_of, seconds, teach
 from inferometer.config import Config
 from inferometer.errors import ConfigError, InferometerError
@@ -85,8 +86,9 @@ def _demo(options: argparse.Namespace) -> int:
 async def _agent(
     load: Callable[[], Config], started: Callable[[str], None], nvml_library: object | None = None
 ) -> None:
-    from inferometer.app.agent import Agent  # noqa: PLC0415  the other commands start faster without it
-    from inferometer.app.files import raise_open_files  # noqa: PLC0415  likewise
+    with lightly():
+        from inferometer.app.agent import Agent  # noqa: PLC0415  the other commands start faster without it
+        from inferometer.app.files import raise_open_files  # noqa: PLC0415  likewise
 
     raise_open_files()
     agent = Agent(load, os.environ, nvml_library)

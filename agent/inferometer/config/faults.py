@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -56,6 +55,8 @@ class Faults:
 
 def near(word: str, known: Iterable[str]) -> str:
     """The known word that was probably meant, or nothing."""
+    import difflib  # noqa: PLC0415 - only for what is wrong
+
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)), "")
 
 

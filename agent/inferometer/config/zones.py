@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, tzinfo
-from zoneinfo import ZoneInfo, available_timezones
 
 from inferometer.config.faults import near
 
 
 def zone(name: str) -> tzinfo:
     """The timezone of a checked name."""
-    return UTC if name == "UTC" else ZoneInfo(name)
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - with all that is known of the machine's Python
+
+    return ZoneInfo(name)
 
 
 def problem(name: str) -> str:
@@ -18,6 +21,8 @@ def problem(name: str) -> str:
     try:
         zone(name)
     except (KeyError, ValueError, OSError):  # unknown, a path outside the data, a directory of the data
+        from zoneinfo import available_timezones  # noqa: PLC0415 - only for what is wrong
+
         return _advice(name, sorted(available_timezones()))
     return ""
 

@@ -6,6 +6,7 @@ import os
 import ssl
 import stat
 from base64 import b64encode
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -55,7 +56,7 @@ class Credentials:
         return "Basic " + b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
 
     def tls(self) -> ssl.SSLContext | None:
-        """The context to connect with; None = the default one. SourceError: ``auth_file``, ``tls``."""
+        """The context to connect with; None = ``default_tls``. SourceError: ``auth_file``, ``tls``."""
         target = self._target
         paths = [path for path in (target.ca_file, target.cert_file, target.key_file) if path]
         if not paths and not target.insecure_skip_verify:
@@ -64,6 +65,12 @@ class Credentials:
         if self._context is None or self._context[0] != stamp:
             self._context = (stamp, _context(target))
         return self._context[1]
+
+
+@cache
+def default_tls() -> ssl.SSLContext:
+    """The context that trusts the machine's authorities, loaded once."""
+    return ssl.create_default_context()
 
 
 def _stamp(*paths: str) -> Stamp:

@@ -18,7 +18,7 @@ from yarl import URL
 
 from inferometer.errors import SourceError
 from inferometer.model import Pods
-from inferometer.sources.credentials import Credentials, Target
+from inferometer.sources.credentials import Credentials, Target, default_tls
 from inferometer.sources.podobjects import Found, Meta, PodObject, serving
 
 SOURCE = "kubernetes"
@@ -168,7 +168,7 @@ class _Server:
             params=dict(asked),
             headers={"Accept": "application/json", "User-Agent": "inferometer"}
             | ({"Authorization": token} if token else {}),
-            ssl=(self._url.scheme == "https" and self._credentials.tls()) or True,
+            ssl=self._url.scheme != "https" or self._credentials.tls() or default_tls(),
             timeout=timeout or aiohttp.ClientTimeout(total=_LIST_SECONDS),
             allow_redirects=False,
         )

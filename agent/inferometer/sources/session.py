@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from functools import cache
 
 from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from inferometer.errors import SourceError
 from inferometer.sources.connection import Answer, Connection
+from inferometer.sources.credentials import default_tls
 from inferometer.sources.resolver import Resolver
 
 _KEPT_PER_SERVER = 16
@@ -117,11 +117,5 @@ def _server(url: URL, tls: ssl.SSLContext | None, server_name: str) -> _Server:
     host, port = url.raw_host, url.port
     if not host or port is None:
         raise ValueError("the address names no host")
-    context = (tls or _default_tls()) if url.scheme == "https" else None
+    context = (tls or default_tls()) if url.scheme == "https" else None
     return host, port, context, server_name or host
-
-
-@cache
-def _default_tls() -> ssl.SSLContext:
-    """The system's authorities, loaded once."""
-    return ssl.create_default_context()

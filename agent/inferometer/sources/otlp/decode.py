@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -76,6 +75,8 @@ def from_protobuf(body: bytes) -> ExportTraceServiceRequest:
 
 def from_json(body: bytes) -> ExportTraceServiceRequest:
     """The same from JSON, in which OTLP writes ids in hex where protobuf's own JSON has base64."""
+    from google.protobuf import json_format  # noqa: PLC0415 - costs memory, and collectors send protobuf
+
     message = ExportTraceServiceRequest()
     if not body.lstrip().startswith(b"{"):  # the parser takes an empty list for an empty message
         raise SourceError("malformed", "the body is no JSON object")

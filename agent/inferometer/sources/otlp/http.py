@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from aiohttp import web
-from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
@@ -132,7 +131,12 @@ def _refusal(error: SourceError, kind: str) -> web.Response:
 
 
 def _message(message: Message, kind: str, status: int = 200) -> web.Response:
-    body = (
-        message.SerializeToString() if kind == _PROTOBUF else json_format.MessageToJson(message, indent=None).encode()
-    )
-    return web.Response(body=body, status=status, content_type=kind)
+    return web.Response(body=_body(message, kind), status=status, content_type=kind)
+
+
+def _body(message: Message, kind: str) -> bytes:
+    if kind == _PROTOBUF:
+        return message.SerializeToString()
+    from google.protobuf import json_format  # noqa: PLC0415 - costs memory, and collectors send protobuf
+
+    return json_format.MessageToJson(message, indent=None).encode()

@@ -1,0 +1,60 @@
+"""What loading the agent costs: nothing that is not needed, and nothing that stays."""
+
+import gc
+import os
+import ssl
+import subprocess
+import sys
+
+import pytest
+from certificates import Authority
+from inferometer.cli.loading import lightly
+
+SELDOM_NEEDED = {"difflib", "google.protobuf", "grpc", "http.cookiejar", "pynvml", "statistics", "zoneinfo"}
+"""Modules that only some configurations, or faults, are in need of."""
+
+
+def test_what_only_some_need_is_not_loaded():
+    """Memory and start of everybody else."""
+    code = f"import sys, inferometer.cli, inferometer.app.agent; print(*{SELDOM_NEEDED} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def authorities():
+    """How many a client trusts that is given no context."""
+    return ssl.create_default_context().cert_store_stats()["x509_ca"]
+
+
+def load_a_module_that_fails():
+    raise ImportError("somebody is trusted" if authorities() else "nobody is trusted")
+
+
+@pytest.mark.parametrize("before", [None, "another"])
+def test_nobody_is_trusted_within_and_everybody_again_after(tmp_path, monkeypatch, before):
+    """The machine's variables are as they were, also when loading fails."""
+    monkeypatch.setenv("SSL_CERT_FILE", Authority(tmp_path).pair.cert)
+    if before is None:
+        monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    else:
+        monkeypatch.setenv("SSL_CERT_DIR", before)
+    found = authorities()
+    assert found > 0
+    with pytest.raises(ImportError, match="nobody is trusted"), lightly():
+        load_a_module_that_fails()
+    assert (authorities(), os.environ.get("SSL_CERT_DIR")) == (found, before)
+
+
+def test_collections_begin_again():
+    """And do not where they were off."""
+    assert gc.isenabled()
+    with lightly():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with lightly():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
