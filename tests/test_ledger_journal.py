@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import math
 import random
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import old_ledgers
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from inferometer.ledger import Ledger, hours, journal, tables
 from inferometer.model import Entry, Histogram
 
@@ -112,6 +115,28 @@ def test_a_journal_of_many_bytes_is_folded_before_it_has_many_rows(tmp_path, mon
         state = ledger.state
     with opened(tmp_path) as ledger:
         assert ledger.state == state
+
+
+def test_a_fold_of_many_names_comes_no_sooner_for_them(tmp_path, monkeypatch):
+    """It writes all that was touched, so that the journal may be as many times as large as with few."""
+    monkeypatch.setattr(journal, "_MOST_BYTES", 10_000)
+    marks = {f"e{number}": bytes(300) for number in range(100)}
+    with opened(tmp_path) as ledger:
+        most = 0
+        for _ in range(20):
+            assert post(ledger, entry(), **marks)
+            most = max(most, rows(ledger, "journal"))
+        assert most == 4
+        state = ledger.state
+    with opened(tmp_path) as ledger:
+        assert ledger.state == state
+
+
+@given(st.lists(st.text(st.characters(codec=None)), max_size=4).map(tuple))
+@example(("", '"\\', "a\x00\x7f\u2028", "\ud800", "\U0001f600"))
+def test_labels_are_spelled_as_all_rows_have_them(labels):
+    """Another spelling would be another row."""
+    assert tables._key(("name", labels)) == ("name", json.dumps(labels))
 
 
 def test_edges_are_written_where_they_are_new_only(tmp_path):

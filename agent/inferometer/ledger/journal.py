@@ -20,10 +20,12 @@ from inferometer.ledger.tables import Touched, read, save
 from inferometer.model import Account, Histogram
 
 # A fold takes about as long as twenty rows. Where commits are small their number says when, so that a journal is read
-# back at once. Where they are large, bytes do: with a journal of 1, 2, 4 or 8 MB a commit takes the same CPU, as what
-# fewer folds save, checkpoints cost that copy more pages. So it is small, for disks that are.
+# back at once. Where they are large, bytes do: with a journal of 1, 2, 4 or 8 MB a commit of fifty engines takes the
+# same CPU, as what fewer folds save, checkpoints cost that copy more pages. So it is small, for disks that are. But a
+# fold writes all that was touched, which is more of more engines: it may not come the sooner for that.
 _MOST_ROWS = 60
 _MOST_BYTES = 2_000_000
+_BYTES_A_NAME = 1_000  # what some ten commits write of what they touch
 
 
 class _Row(Struct, array_like=True, forbid_unknown_fields=True):
@@ -55,13 +57,16 @@ class Journal(Struct):
         ``state``: all that is committed, without the change. Rows that have become many go into the tables before.
         """
         journal = self
-        if self.rows >= _MOST_ROWS or self.size >= _MOST_BYTES:
+        if self._is_full():
             save(database, state, self.touched)
             database.execute("DELETE FROM journal")
             journal = Journal()
         row = _encoded(change)
         database.execute("INSERT INTO journal VALUES (?, ?)", (state.generation + 1, row))
         return Journal(journal.rows + 1, journal.size + len(row), journal.touched)
+
+    def _is_full(self) -> bool:
+        return self.rows >= _MOST_ROWS or self.size >= max(_MOST_BYTES, _BYTES_A_NAME * self.touched.names)
 
     def touch(self, change: Change, forgotten: Iterable[Account]) -> None:
         """A row that is committed has this change."""
