@@ -163,7 +163,7 @@ def test_a_batch_in_parts_is_settled_as_a_whole_one_is():
             signals.append(no_page(at, engine=name) if rng.random() < 0.2 else page(at, counters, engine=name))
         batch = Batch(at, at + 1e9, tuple(signals))
         whole.add(batch, signals)
-        for part in batch.parts():
+        for part in pipeline._parts(batch):
             parts.add(part, part.samples)
         assert parts.due(at) == whole.due(at)
         assert parts.marks() == whole.marks()

@@ -38,6 +38,7 @@ def test_nothing_adds_up(tmp_path):
         assert max(getattr(one, name) for one in late) <= slack * most, (name, soak.samples)
     assert max(one.descriptors for one in late) <= max(one.descriptors for one in early), soak.samples
     assert max(one.tasks for one in settled) < 20
-    if IS_LONG:
+    if CYCLES >= 100_000:  # before, hours that the ledger keeps for 400 days still come without others going
         assert growth(settled, "rss_bytes") < 50_000, "bytes in 1,000 cycles"
+    if IS_LONG:
         assert max(one.hour_rows for one in settled) <= 401 * 24 * 7  # workloads

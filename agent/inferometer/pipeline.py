@@ -12,6 +12,9 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
+_PART = 8  # samples of a batch: as many pages take some three milliseconds to translate and meter
 _SLICE_SECONDS = 0.003
 _Item = TypeVar("_Item")
 
@@ -26,7 +29,7 @@ async def run(  # noqa: PLR0913, PLR0917  the six stages are what this function 
 ) -> None:
     """Carry every batch through the stages, in order, one at a time. ``publish`` does so step by step."""
     async for batch in batches:  # sources: Sample
-        async for part in unhurried(batch.parts()):
+        async for part in unhurried(_parts(batch)):
             meter.add(part, translate(part))  # adapters: Signal
         entries = [settle(interval) async for interval in unhurried(meter.due(batch.at))]  # interval, economics: Entry
         committed = True
@@ -34,6 +37,15 @@ async def run(  # noqa: PLR0913, PLR0917  the six stages are what this function 
             committed = await ledger.post(entries, meter.marks())  # one transaction, off the event loop
         async for _ in unhurried(publish(batch, entries, committed)):  # exposition: Snapshot
             pass  # and sources: what they brought is kept
+
+
+def _parts(batch: Any) -> Iterable[Any]:
+    """The same batch a few samples at a time; a tick is one part."""
+    if len(batch.samples) <= _PART:
+        return (batch,)
+    return (
+        replace(batch, samples=batch.samples[start : start + _PART]) for start in range(0, len(batch.samples), _PART)
+    )
 
 
 async def unhurried(items: Iterable[_Item]) -> AsyncIterator[_Item]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from msgspec import Struct
 
 from inferometer.model.gpus import GpuReading, Holdings, HostReading
@@ -41,8 +39,6 @@ class Page(Struct, frozen=True):
         return tuple(zip(self.layout, self.values, strict=True))
 
 
-_PART = 8  # pages, which take some three milliseconds to translate and meter
-
 Sample = Page | GpuReading | HostReading | Holdings | Pods | Export
 
 
@@ -52,11 +48,3 @@ class Batch(Struct, frozen=True):
     at: float
     wall: float
     samples: tuple[Sample, ...] = ()
-
-    def parts(self) -> Iterator[Batch]:
-        """The same a few samples at a time; a tick is one part."""
-        if len(self.samples) <= _PART:
-            yield self
-            return
-        for start in range(0, len(self.samples), _PART):
-            yield Batch(self.at, self.wall, self.samples[start : start + _PART])
