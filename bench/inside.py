@@ -15,8 +15,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from bench.process import as_installed
-
 _PROBES = {
     "imports": "bench.importer",
     "allocations": "bench.allocator",
@@ -43,6 +41,8 @@ def observed(
 
     Raises SystemExit when the agent ended before.
     """
+    from bench.process import as_installed  # noqa: PLC0415  the process that is looked into must not import it
+
     words = [sys.executable, "-m", "bench.inside", probe, command[-1], str(warm_up), str(seconds)]
     done = subprocess.run(  # noqa: S603  our own
         words, env=os.environ | as_installed() | (environ or {}), capture_output=True, text=True, check=False,

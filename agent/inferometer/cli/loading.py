@@ -15,9 +15,8 @@ _AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 def lightly() -> Iterator[None]:
     """Modules that are loaded within are not searched for cycles, and aiohttp's client comes to trust no authority.
 
-    aiohttp reads the machine's authorities twice when it is imported, for requests that bring no TLS context: a sixth
-    of all that loading takes, and 3 MB for good. The agent's requests bring theirs (``sources/credentials.py``); one
-    that did not would be refused.
+    aiohttp reads the machine's authorities twice when it is imported, which is slow, and keeps them for requests that
+    bring no TLS context. The agent's bring theirs (``sources/credentials.py``); one that did not would be refused.
     """
     before = {name: os.environ.get(name) for name in _AUTHORITIES}
     os.environ.update(dict.fromkeys(_AUTHORITIES, os.devnull))

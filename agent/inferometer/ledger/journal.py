@@ -22,10 +22,11 @@ from inferometer.model import Account, Histogram
 # A fold takes about as long as twenty rows. Where commits are small their number says when, so that a journal is read
 # back at once. Where they are large, bytes do: with a journal of 1, 2, 4 or 8 MB a commit of fifty engines takes the
 # same CPU, as what fewer folds save, checkpoints cost that copy more pages. So it is small, for disks that are. But a
-# fold writes all that was touched, which is more of more engines: it may not come the sooner for that.
+# fold writes all that was touched: with hundreds of engines it would come at every tick, if it did not wait for rows of
+# two kilobytes a name, which are some four ticks.
 _MOST_ROWS = 60
 _MOST_BYTES = 2_000_000
-_BYTES_A_NAME = 1_000  # what some ten commits write of what they touch
+_BYTES_A_NAME = 2_000
 
 
 class _Row(Struct, array_like=True, forbid_unknown_fields=True):

@@ -76,5 +76,5 @@ def _split(touched: Iterable[Account], table: Container[Account]) -> tuple[list[
 
 
 def _key(account: Account) -> tuple[str, str]:
-    """An account as its row has it: as ``json.dumps`` spells it, in a quarter of its time; all rows there are do."""
+    """An account as its row has it: as ``json.dumps`` spells it, in a third of its time; all rows there are do."""
     return account[0], f"[{', '.join(map(encode_basestring_ascii, account[1]))}]"
