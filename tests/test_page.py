@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferometer.model import Series
+from inferometer.sources.lines import Finder, _frames
 from inferometer.sources.page import PageParser, _outlines, is_readable
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -211,6 +212,60 @@ def test_wanted_names_are_told_from_those_that_begin_alike():
     others = ["x_tot 1", "xyz 1", "a: 1", "a:b:c 1", "x0 1", "X 1", "_x 1", "x" * 2999 + " 1", "a 1", '{"other"} 1']
     mixed = [line for pair in zip(lines, [*others], strict=False) for line in reversed(pair)] + others[len(lines) :]
     assert parse("\n".join([*mixed, ""]), names).values == (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+
+class Searched(Finder):
+    """Counts the pages that had to be searched."""
+
+    def __init__(self, wanted):
+        super().__init__(wanted)
+        self.times, find = 0, self.search
+
+        def search(body):
+            self.times += 1
+            return find(body)
+
+        self.search = search
+
+
+FRAMED = b'# TYPE x counter\nx{a="1"} 1\n# a comment\ny 1\n\n{"z"} 1\nx 4\n'
+
+
+@pytest.mark.parametrize(
+    ("page", "searches"),
+    [(FRAMED, 0), (FRAMED.replace(b"1", b"27"), 0), (FRAMED.replace(b"a comment", b"#"), 0),
+     (FRAMED.replace(b"y 1", b"y 1 \t"), 0), (FRAMED.replace(b"y 1", b"x 1"), 1), (FRAMED.replace(b"y 1", b"yx 1"), 1),
+     (FRAMED.replace(b"y 1", b"# 1"), 1), (FRAMED.replace(b"\n\n", b"\n \n"), 1), (FRAMED.replace(b"\n\n", b"\n"), 1),
+     (FRAMED.replace(b"{", b"!"), 1), (FRAMED + b"y 2\n", 1), (FRAMED[:-4], 1), (FRAMED[:-1], 0), (b"", 1)],
+)  # fmt: skip
+def test_a_page_is_searched_only_where_a_line_has_another_name(page, searches):
+    """Numbers, labels and comments may change; whatever else does is found as on a page that is the first."""
+    finder, fresh = Searched(frozenset({"x"})), Finder(frozenset({"x"}))
+    finder(FRAMED)
+    assert [line.rstrip(b"\n") for line in finder(page)] == fresh.search(page)
+    assert finder.times == 1 + searches
+
+
+def test_a_page_whose_lines_come_and_go_is_mostly_searched():
+    """A frame takes longer to make than a page to search: it is made of one strange page in eight."""
+    gc.collect()
+    finder, before = Searched(frozenset({"x"})), len(_frames)
+    kept = [finder(b"y 1\n" * (number + 1) + b"x 1\n") and finder._frame for number in range(16)]
+    assert (finder.times, len({*map(id, kept)})) == (16, 2)
+    del kept, finder
+    gc.collect()
+    assert len(_frames) == before
+
+
+def test_engines_that_show_the_same_names_have_one_frame():
+    """Whatever their labels and numbers are; who wants other names of the same page has another."""
+    finders = [Finder(frozenset({"x"})) for _ in range(3)]
+    for number, finder in enumerate(finders):
+        finder(f'x{{engine="{number}"}} {number}\ny{{}} 1\n'.encode())
+    other = Finder(frozenset({"y"}))
+    assert other(b'x{engine="4"} 1\ny{} 1\n') == [b"y{} 1"]
+    assert len({id(finder._frame) for finder in finders}) == 1
+    assert other._frame is not finders[0]._frame
 
 
 def test_a_hostile_label_list_is_one_bad_line():

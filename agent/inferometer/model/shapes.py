@@ -13,7 +13,7 @@ from msgspec import Struct
 from inferometer.model.histograms import Histogram
 
 Edges = tuple[float, ...]
-Pick = Callable[[tuple[float, ...]], tuple[float, ...]]
+Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Key(Struct, frozen=True, gc=False, array_like=True):
@@ -99,10 +99,10 @@ def shaped(counters: Mapping[Key, float], histograms: Mapping[Key, Histogram]) -
 
 
 def picked(places: Sequence[int]) -> Pick:
-    """The numbers at these places."""
+    """What is at these places."""
     if len(places) > 1:
         return itemgetter(*places)
     if not places:
         return lambda _: ()
     (only,) = places
-    return lambda numbers: (numbers[only],)
+    return lambda items: (items[only],)

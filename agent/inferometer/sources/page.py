@@ -1,17 +1,16 @@
 """The text of a /metrics page: Prometheus exposition 0.0.4 and what OpenMetrics adds to its lines.
 
 An engine's page has some 670 lines of which an adapter wants a hundred, once a second, and from one page to the next
-only numbers change. So the wanted lines are picked out of the page by one regular expression, and compared with how
-those of the page before began: what is left of them is numbers. Where they begin otherwise, each is read whole.
+only numbers change. So the wanted lines are picked out of the page (``lines``), and compared with how those of the page
+before began: what is left of them is numbers. Where they begin otherwise, each is read whole.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
-from os.path import commonprefix
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -19,14 +18,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from inferometer.model import Labels, Layout, Series
+from inferometer.sources.lines import LEGAL, Finder
 
 _TEXTS = 65_536  # series texts remembered by all parsers together
 _TEXT_LENGTH = 2_048  # a longer series text is parsed anew every time
 _LABELS = 1_000  # labels on one line
 _BLOCK_BYTES = 1 << 20  # parsed at a time; a page of several blocks is not remembered
 
-_LEGAL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_NAME = re.compile(rf"[ \t]*({_LEGAL.pattern})?[ \t]*")
+_NAME = re.compile(rf"[ \t]*({LEGAL.pattern})?[ \t]*")
 _QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
 _LABEL = re.compile(
     rf"[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*)|{_QUOTED})[ \t]*(?:=[ \t]*{_QUOTED}[ \t]*)?([,}}])",
@@ -65,7 +64,7 @@ class PageParser:
 
     def __init__(self, wanted: Collection[str] | None, *, most: int = sys.maxsize) -> None:
         self._wanted = None if wanted is None else frozenset(wanted)
-        self._lines = _finder(self._wanted)
+        self._lines = Finder(self._wanted)
         self._most = most
         self._outline: _Outline | None = None
 
@@ -73,7 +72,7 @@ class PageParser:
         """Read a page. Never raises: what is no sample is counted, what is no UTF-8 is replaced."""
         complete = _is_complete(body)
         if len(body) > _BLOCK_BYTES:
-            return self._read(map(self._lines, _blocks(body))).page(self._most, complete=complete)
+            return self._read(map(self._lines.search, _blocks(body))).page(self._most, complete=complete)
         lines, outline = self._lines(body), self._outline
         values = outline.values(lines) if outline is not None and complete else None
         if outline is not None and values is not None:
@@ -84,7 +83,7 @@ class PageParser:
         self._outline = _shared_outline(tuple(draft.begins), page.layout) if is_plain else None
         return page if self._outline is None else replace(page, layout=self._outline.layout)
 
-    def _read(self, blocks: Iterable[list[bytes]]) -> _Draft:
+    def _read(self, blocks: Iterable[Sequence[bytes]]) -> _Draft:
         """Read every line that has to be looked at."""
         draft = _Draft()
         for lines in blocks:
@@ -128,7 +127,7 @@ class _Outline(Struct, frozen=True, weakref=True):
     begins: tuple[bytes, ...]
     layout: Layout
 
-    def values(self, lines: list[bytes]) -> tuple[float, ...] | None:
+    def values(self, lines: Sequence[bytes]) -> tuple[float, ...] | None:
         """The numbers of a page with these wanted lines; None where it has others."""
         if len(lines) != len(self.begins) or not all(map(bytes.startswith, lines, self.begins)):
             return None
@@ -164,36 +163,6 @@ def _shared_outline(begins: tuple[bytes, ...], layout: Layout) -> _Outline:
 def is_readable(body: bytes) -> bool:
     """Whether the first block has any sample at all, wanted or not."""
     return bool(PageParser(None).parse(next(_blocks(body), b"")).layout)
-
-
-@lru_cache(64)
-def _finder(wanted: frozenset[str] | None) -> Callable[[bytes], list[bytes]]:
-    """Picks the lines out of a page that have to be looked at: those that a wanted name begins, and odd ones.
-
-    Odd are lines that no name begins: a quoted name follows a brace, and the rest, after blanks perhaps, is garbage.
-    """
-    odd = rb"[^#\n]" if wanted is None else rb"[^#a-zA-Z_:\n]"
-    names = sorted(name for name in wanted or () if _LEGAL.fullmatch(name))
-    begin = rb"%s(?![a-zA-Z0-9_:])|%s" % (_any_of(names).encode(), odd) if names else odd
-    # A search for a line feed is one for a single byte, much faster than one for the beginning of a line.
-    find, first = re.compile(rb"\n((?:%s)[^\n]*)" % begin).findall, re.compile(rb"(?:%s)[^\n]*" % begin).match
-
-    def lines(body: bytes) -> list[bytes]:
-        begun = first(body)
-        return find(body) if begun is None else [begun[0], *find(body)]
-
-    return lines
-
-
-def _any_of(names: Collection[str]) -> str:
-    """An expression for any of these words that looks at no character twice: what they begin with is factored out."""
-    begin = commonprefix(list(names))  # noqa: RUF071  characters are meant
-    by_next: dict[str, list[str]] = {}
-    for rest in (name[len(begin) :] for name in names):
-        by_next.setdefault(rest[:1], []).append(rest)
-    ends = by_next.pop("", None) is not None
-    branches = "|".join(map(_any_of, by_next.values()))
-    return re.escape(begin) + (f"(?:{branches}){'?' * ends}" if branches else "")
 
 
 def _blocks(body: bytes) -> Iterator[bytes]:
