@@ -14,6 +14,7 @@ import zlib
 import pytest
 from inferometer.model import Page, Series
 from inferometer.sources import boottime, poll
+from inferometer.sources.alarms import Alarms
 from inferometer.sources.resolver import Resolver
 from inferometer.sources.scrape import REASONS, Scraper, Target, _fault, open_session
 
@@ -604,6 +605,7 @@ def test_good_engines_miss_nothing_beside_bad_ones():
         pages.setdefault(page.source, []).append(page)
 
     async def run():
+        alarms = Alarms(0.005)
         async with contextlib.AsyncExitStack() as stack:
             session = await stack.enter_async_context(open_session())
             good = [await stack.enter_async_context(serving(says(answer()))) for _ in range(5)]
@@ -613,7 +615,9 @@ def test_good_engines_miss_nothing_beside_bad_ones():
             targets = [Target(name, url, 0.5, 2_000_000) for name, url in urls.items()]
             scrapers = [Scraper(target, None, session, boottime) for target in targets]
             ticker = asyncio.create_task(longest_gap())
-            polls = [asyncio.create_task(poll(scraper.read, every, emit, boottime)) for scraper in scrapers]
+            polls = [
+                asyncio.create_task(poll(scraper.read, every, emit, boottime, alarms.sleep)) for scraper in scrapers
+            ]
             await asyncio.sleep(every * ticks - every / 2)
             for task in polls:
                 task.cancel()

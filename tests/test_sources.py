@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import math
 import threading
 
 import pytest
 from inferometer.model import GpuReading, Page
 from inferometer.sources import SourceStats, boottime, poll, public_url
+from inferometer.sources.alarms import Alarms
 from inferometer.sources.detached import Aside, detached
 
 
@@ -31,11 +33,9 @@ def run_poll(durations, every=10.0):
 
     async def run():
         with pytest.raises(asyncio.CancelledError):
-            await poll(read, every, emitted.append, lambda: now[0])
+            await poll(read, every, emitted.append, lambda: now[0], sleep)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio, "sleep", sleep)
-        asyncio.run(run())
+    asyncio.run(run())
     assert len(emitted) == len(durations)
     return began
 
@@ -71,11 +71,9 @@ def test_a_tick_is_never_read_twice():
 
     async def run():
         with pytest.raises(asyncio.CancelledError):
-            await poll(read, 1.0, lambda _: None, lambda: now[0])
+            await poll(read, 1.0, lambda _: None, lambda: now[0], sleep)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio, "sleep", sleep)
-        asyncio.run(run())
+    asyncio.run(run())
     assert ticks == pytest.approx([0, 1, 2, 3], abs=1e-3)
 
 
@@ -84,13 +82,70 @@ def test_polling_stops_when_cancelled():
         async def read():
             return Page("t", 0.0)
 
-        task = asyncio.create_task(poll(read, 0.01, lambda _: None, boottime))
+        task = asyncio.create_task(poll(read, 0.01, lambda _: None, boottime, asyncio.sleep))
         await asyncio.sleep(0.05)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return task.cancelled()
 
     assert asyncio.run(run())
+
+
+class CountedTimers(asyncio.SelectorEventLoop):
+    """Counts the timers that are made."""
+
+    made = 0
+
+    def call_at(self, *args, **kwargs):
+        self.made += 1
+        return super().call_at(*args, **kwargs)
+
+
+def counted(main):
+    """What a coroutine returns, and how many timers it took."""
+    with asyncio.Runner(loop_factory=CountedTimers) as runner:
+        return runner.run(main), runner.get_loop().made
+
+
+def test_who_sleeps_until_about_one_moment_shares_a_timer():
+    """Each wakes up in time, none too soon, whoever of them is cancelled."""
+
+    async def run():
+        loop, alarms, woke = asyncio.get_running_loop(), Alarms(0.1), []
+
+        async def sleeper(seconds):
+            due = loop.time() + seconds
+            await alarms.sleep(seconds)
+            woke.append(loop.time() - due)
+
+        grid = math.ceil(loop.time() / 0.1) * 0.1 - loop.time()
+        sleepers = [asyncio.create_task(sleeper(grid + 0.11 + 0.001 * k)) for k in range(50)]
+        await asyncio.sleep(0)
+        for task in sleepers[::2]:
+            task.cancel()
+        await asyncio.gather(*sleepers, return_exceptions=True)
+        return woke, alarms._due
+
+    (woke, left), timers = counted(run())
+    assert (len(woke), timers, left) == (25, 1, {})
+    assert 0 <= min(woke) <= max(woke) < 1
+
+
+def test_an_alarm_that_nobody_waits_for_is_taken_back():
+    """The last one who goes takes the timer along, and what rang already can be dropped still."""
+
+    async def run():
+        alarms, rang = Alarms(0.01), []
+        moments = [alarms.set(30.0, ring) for ring in (rang.clear, rang.reverse)]
+        for moment, ring in zip(moments, (rang.clear, rang.reverse), strict=True):
+            alarms.drop(moment, ring)
+        pending = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
+        moment = alarms.set(0.0, lambda: rang.append("now"))
+        await asyncio.sleep(0.1)
+        alarms.drop(moment, rang.clear)
+        return pending, rang, alarms._due
+
+    assert asyncio.run(run()) == ([], ["now"], {})
 
 
 @pytest.mark.parametrize(

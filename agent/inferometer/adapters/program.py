@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from inferometer.adapters.language import Adapter
 from inferometer.adapters.ranks import Ranks
 from inferometer.adapters.uses import INF, PHASES, Use, Uses
-from inferometer.model import EngineSignal, Key, Layout, Pick, Series, Shape, picked
+from inferometer.model import EngineSignal, Key, Layout, Pick, Series, Shape, Sum, picked, summed
 
 Numbers = tuple[float, ...]
 _Doubts = list[tuple[list[int], list[int]]]
@@ -108,7 +108,7 @@ class Program:
             created=min(map(values.__getitem__, self._created)) if self._created else None,
             shape=self._shape if len(sound) == len(observed) else self._shape_with(observed),
             numbers=tuple(chain(self._counted(numbers), *sound)),
-            gauges={where: sum(pick(numbers)) for where, pick in self._gauges},
+            gauges={where: added(numbers) for where, added in self._gauges},
             vital=(float(hash(self._vital(values))),),  # kept with the engine's state, so that it must be short
             phase_groups=always.phase_groups,
             missing=always.missing,
@@ -174,12 +174,12 @@ def _stamped_twice(adapter: Adapter, layout: Layout) -> _Doubts:
     return [(same, same) for same in places.values() if len(same) > 1]
 
 
-def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[tuple[tuple[str, str], Pick]]:
+def _gauges(table: dict[Key, list[tuple[Use, int]]], numbers: _Numbers) -> list[tuple[tuple[str, str], Sum]]:
     """Gauges are added up over the series of a model."""
     sums: dict[tuple[str, str], list[int]] = {}
     for key, series in table.items():
         sums.setdefault((key.signal, key.model), []).append(numbers.one(series))
-    return [(where, picked(places)) for where, places in sums.items()]
+    return [(where, summed(places)) for where, places in sums.items()]
 
 
 def _histogram(key: Key, parts: list[tuple[Use, int]], numbers: _Numbers) -> _HistogramAt | None:

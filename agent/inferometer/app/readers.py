@@ -26,6 +26,7 @@ from inferometer.model import (
     Signal,
 )
 from inferometer.sources import SourceStats, poll
+from inferometer.sources.alarms import Alarms
 from inferometer.sources.nvml import NvmlSource
 from inferometer.sources.podresources import PodResources
 from inferometer.sources.rapl import Rapl
@@ -39,6 +40,7 @@ _Read = Callable[[], Awaitable[Sample | None]]
 _Run = Callable[[], Coroutine[Any, Any, None]]
 _ALL: frozenset[str] = frozenset()  # no names to choose
 _ALLOTMENT_SECONDS = 5.0  # pods do not move faster
+_TICK_SECONDS = 0.005  # what is due within it begins together
 _MOMENT_SECONDS = 0.02
 _GATHER_MOMENTS = 4  # what one burst brings is settled in one transaction
 _CROWD = 100  # targets that are read in turns, of which each takes some microseconds
@@ -68,7 +70,7 @@ class Readers:
         self._devices = adapters.Devices(adapters.dcgm())
         self._exporter: Target | None = None
         self._tasks: dict[_Poll, asyncio.Task[None]] = {}
-        self._stopped, self._turns = asyncio.Event(), Turns()
+        self._stopped, self._turns, self._alarms = asyncio.Event(), Turns(), Alarms(_TICK_SECONDS)
 
     def follow(self, plan: Plan) -> None:
         """Poll this plan's targets from now on; those that stay as they were go on undisturbed."""
@@ -86,7 +88,8 @@ class Readers:
             reads[plan.exporter, interval, wanted] = self._scraper(plan.exporter, wanted)
         reads |= self._of_the_machine(plan)
         runs: dict[_Poll, _Run] = {
-            key: partial(poll, read, key[1], self._queue.put_nowait, self._clock.at) for key, read in reads.items()
+            key: partial(poll, read, key[1], self._queue.put_nowait, self._clock.at, self._alarms.sleep)
+            for key, read in reads.items()
         }
         runs |= self._of_the_cluster(plan)
         for key in self._tasks.keys() - runs.keys():

@@ -86,6 +86,8 @@ class Marks(Struct, dict=True, omit_defaults=True):
         same process still: its host's clock was set, or the page tells less than it did.
         """
         births = _births(signal)
+        if births and births == self.births:  # the usual page
+            return False
         known = births.keys() & self.births.keys()
         rose = [name for name in known if births[name] > self.newest[name] + _RESTART_SECONDS]
         return len(rose) == len(known) > 0 or (bool(rose or not known) and self._fell(signal))
@@ -96,6 +98,8 @@ class Marks(Struct, dict=True, omit_defaults=True):
         So it is where one address leads to several processes by turns.
         """
         births = _births(signal)
+        if births == self.births:
+            return False
         known = births.keys() & self.births.keys()
         moved = [name for name in known if abs(births[name] - self.births[name]) > _RESTART_SECONDS]
         return len(moved) == len(known) > 0 or (bool(moved) and self._fell(signal))
@@ -142,8 +146,8 @@ class Marks(Struct, dict=True, omit_defaults=True):
         known, change = places(self.shape), Change()
         for where, edges, of in known.histograms:
             merge(change.histograms, where, Histogram(edges, _observations(deltas[of]), deltas[of.stop]))
-        change.counters = {where: sum(pick(deltas)) for where, pick in known.counters}
-        change.tenants = {where: sum(pick(deltas)) for where, pick in known.tenants}
+        change.counters = {where: added(deltas) for where, added in known.counters}
+        change.tenants = {where: added(deltas) for where, added in known.tenants}
         change.whole = self._is_whole(len(self.shape))
         self.numbers = numbers
         return change
@@ -191,6 +195,8 @@ class Marks(Struct, dict=True, omit_defaults=True):
 
     def _learn_births(self, births: Mapping[str, float]) -> None:
         """When the process began; where two stamps contradict one another, that one which says it is the same."""
+        if births == self.births:
+            return
         known = births.keys() & self.births.keys()
         stays = {name for name in known if abs(births[name] - self.births[name]) <= _RESTART_SECONDS}
         for name, born in births.items():
@@ -214,7 +220,11 @@ class Marks(Struct, dict=True, omit_defaults=True):
     def finished(self, model: str) -> float:
         """Requests that ended since the process started: one counter of all, or one of each outcome."""
         finished = self.levels.get(("finished", model))
-        return sum(self.level(model, signal) for signal in _FINISHED) if finished is None else finished
+        if finished is None:
+            finished = 0.0
+            for signal in _FINISHED:
+                finished += self.levels.get((signal, model), 0.0)
+        return finished
 
     def lost_calls(self) -> float:
         """HTTP calls that ended without a request that did, over all models; 0 where the page does not tell."""

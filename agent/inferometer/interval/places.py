@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from inferometer.model import Edges, Pick, Shape, picked
+from inferometer.model import Edges, Shape, Sum, summed
 
 SignalOfModel = tuple[str, str]
 FAILED = ("finished_error", "finished_aborted")
@@ -21,8 +21,8 @@ class Places(Struct, frozen=True):
     ``reasoning``: reasoning tokens are among what is counted.
     """
 
-    counters: list[tuple[SignalOfModel, Pick]]
-    tenants: list[tuple[SignalOfModel, Pick]]
+    counters: list[tuple[SignalOfModel, Sum]]
+    tenants: list[tuple[SignalOfModel, Sum]]
     histograms: list[tuple[SignalOfModel, Edges, slice]]
     falls: list[int]
     models: list[str]
@@ -49,8 +49,8 @@ def _places(shape: Shape) -> Places:
     )
 
 
-def _by(found: Iterable[tuple[SignalOfModel, int]]) -> list[tuple[SignalOfModel, Pick]]:
+def _by(found: Iterable[tuple[SignalOfModel, int]]) -> list[tuple[SignalOfModel, Sum]]:
     at: dict[SignalOfModel, list[int]] = {}
     for where, place in found:
         at.setdefault(where, []).append(place)
-    return [(where, picked(of)) for where, of in at.items()]
+    return [(where, summed(of)) for where, of in at.items()]

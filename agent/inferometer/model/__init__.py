@@ -12,7 +12,7 @@ from inferometer.model.intervals import Energy, Interval, ModelChange, Recent, S
 from inferometer.model.pods import Pods, Role, ServingPod
 from inferometer.model.requests import Export, Request, Traced
 from inferometer.model.samples import Batch, Layout, Page, Sample, Series
-from inferometer.model.shapes import NO_SERIES, Edges, Key, Pick, Shape, picked, shaped
+from inferometer.model.shapes import NO_SERIES, Edges, Key, Pick, Shape, Sum, picked, shaped, summed
 from inferometer.model.signals import EngineSignal, Signal, Traits
 from inferometer.model.snapshots import EngineView, PriceView, Snapshot, SourceView
 from inferometer.model.spans import SPAN_MEMORY_SECONDS, SPAN_OUTCOMES, Read, Span, Value, is_skewed
@@ -87,6 +87,7 @@ __all__ = [
     "SourceView",
     "Span",
     "Stratum",
+    "Sum",
     "Tally",
     "Traced",
     "Traits",
@@ -97,4 +98,5 @@ __all__ = [
     "is_skewed",
     "picked",
     "shaped",
+    "summed",
 ]

@@ -14,6 +14,7 @@ from inferometer.model.histograms import Histogram
 
 Edges = tuple[float, ...]
 Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
+Sum = Callable[[Sequence[float]], float]
 
 
 class Key(Struct, frozen=True, gc=False, array_like=True):
@@ -106,3 +107,11 @@ def picked(places: Sequence[int]) -> Pick:
         return lambda _: ()
     (only,) = places
     return lambda items: (items[only],)
+
+
+def summed(places: Sequence[int]) -> Sum:
+    """The sum of the numbers at these places."""
+    if len(places) == 1:
+        return itemgetter(*places)
+    pick = picked(places)
+    return lambda numbers: sum(pick(numbers))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -32,13 +31,17 @@ async def poll(
     every_seconds: float,
     emit: Callable[[T], None],
     clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
 ) -> None:
-    """Read at start + k · ``every_seconds`` until cancelled. A slow read skips the ticks it covers and queues none."""
+    """Read at start + k · ``every_seconds`` until cancelled. A slow read skips the ticks it covers and queues none.
+
+    ``clock`` and ``sleep`` count the same seconds.
+    """
     start, tick = clock(), 0
     while True:
         emit(await read())
         tick = max(tick + 1, math.floor((clock() - start) / every_seconds) + 1)
-        await asyncio.sleep(max(0.0, start + tick * every_seconds - clock()))
+        await sleep(max(0.0, start + tick * every_seconds - clock()))
 
 
 @lru_cache(_ADDRESSES)

@@ -106,29 +106,40 @@ class Scraper:
         return page
 
     async def _read(self) -> Page:
-        name, began, deadline = self._target.name, self._clock(), asyncio.timeout(self._target.timeout_seconds)
+        name, began = self._target.name, self._clock()
         try:
-            async with deadline:
-                body, encoding = await self._fetch()
+            body, encoding = await self._fetch_in_time()
             at = self._clock()
             parsed = await self._parse(body, encoding)
         except Exception as error:  # noqa: BLE001 - a source may fail, the agent may not
             at = self._clock()
             reason, detail = _fault(error)
-            if deadline.expired():
-                detail = f"no whole answer within {self._target.timeout_seconds:g} s"
             return Page(name, at, error=reason, seconds=at - began, detail=detail)
         return Page(name, at, "", parsed.layout, parsed.values, parsed.malformed, at - began)
 
     async def fetch(self) -> bytes:
         """The page as it is, within the target's timeout, not parsed. Raises SourceError."""
         try:
-            async with asyncio.timeout(self._target.timeout_seconds):
-                body, encoding = await self._fetch()
+            body, encoding = await self._fetch_in_time()
             return inflate(body, encoding, self._target.max_page_bytes)
         except Exception as error:
             reason, detail = _fault(error)
             raise SourceError(reason, detail) from error
+
+    async def _fetch_in_time(self) -> tuple[bytes, str]:
+        deadline = asyncio.timeout(None)
+        expire = partial(deadline.reschedule, 0.0)
+        moment = self._session.deadlines.set(self._target.timeout_seconds, expire)
+        try:
+            async with deadline:
+                return await self._fetch()
+        except TimeoutError:
+            if deadline.expired():
+                seconds = self._target.timeout_seconds
+                raise SourceError("timeout", f"no whole answer within {seconds:g} s") from None
+            raise
+        finally:
+            self._session.deadlines.drop(moment, expire)
 
     async def _fetch(self) -> tuple[bytes, str]:
         """The body as it was sent and its content encoding, after at most three redirects within the host.

@@ -10,6 +10,7 @@ from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from inferometer.errors import SourceError
+from inferometer.sources.alarms import Alarms
 from inferometer.sources.connection import Answer, Connection
 from inferometer.sources.credentials import default_tls
 from inferometer.sources.resolver import Resolver
@@ -18,15 +19,17 @@ _KEPT_PER_SERVER = 16
 _BUFFER_BYTES = 1 << 17  # most pages are smaller
 _KEPT_SECONDS = 300.0
 _FORGOTTEN_EVERY_SECONDS = 30.0
+_LATE_SECONDS = 0.05  # after its timeout an answer may come still
 _NEXT_ADDRESS_SECONDS = 0.25  # a host of two addresses of which one is dead (RFC 8305)
 
 _Server = tuple[str, int, ssl.SSLContext | None, str]
 
 
 class Session:
-    """Answers of any number of servers at a time; no one waits for another's."""
+    """Answers of any number of servers at a time; no one waits for another's. ``deadlines``: of those who wait."""
 
     def __init__(self) -> None:
+        self.deadlines = Alarms(_LATE_SECONDS)
         self._resolver = Resolver()
         self._time = asyncio.get_running_loop().time
         self._idle: dict[_Server, list[Connection]] = {}
