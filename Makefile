@@ -6,6 +6,10 @@ RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.installed
 CHARTS := .cache/charts
 FUZZ   := .cache/fuzz
+BENCH  := .cache/bench
+# The image has Debian's Python, and so has what is measured beside Debian's vmagent and Prometheus: one that was compiled
+# without profiles, as pyenv does, takes a quarter longer for everything.
+SYSTEM_PYTHON := $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 SECONDS ?= 60
 TARGETS ?=
 FUZZ_ARGS ?=
@@ -51,10 +55,10 @@ chaos: $(READY)          ## 12,500 faults between the agent and what it reads; S
 soak: $(READY)           ## 100,000 readings in 416 days of scripted time; samples in .cache/soak.csv
 	INFEROMETER_SOAK=100000 INFEROMETER_SEED=$(or $(SEED),1) nice -n 10 $(BIN)/python -m pytest -s tests/test_soak.py
 
-bench: $(READY) tools-bench  ## CPU per page, memory, wake-ups and jitter beside vmagent, Prometheus and a plain loop; spans; rules
-	$(BIN)/python -m bench
-	$(BIN)/python -m bench.spans
-	$(BIN)/python -m bench.fleet
+bench: $(BENCH)/.installed tools-bench  ## CPU per page, memory, wake-ups and jitter beside vmagent, Prometheus and a plain loop; spans; rules
+	$(BENCH)/bin/python -m bench
+	$(BENCH)/bin/python -m bench.spans
+	$(BENCH)/bin/python -m bench.fleet
 
 fuzz: $(FUZZ)/.installed ## coverage-guided: SECONDS for each target, TARGETS= for some of tests/fuzz/targets, a table at the end
 	PYTHONPATH=agent:tests $(FUZZ)/bin/python -m fuzz.run --seconds $(SECONDS) $(FUZZ_ARGS) $(TARGETS)
@@ -62,9 +66,9 @@ fuzz: $(FUZZ)/.installed ## coverage-guided: SECONDS for each target, TARGETS= f
 load: $(READY) tools   ## 10,000 scrapes at once beside 2,000 slow clients, 1,000 reloads, 20 stops under load; some minutes
 	INFEROMETER_LOAD=10000 $(BIN)/python -m pytest -s -q tests/test_load.py tests/test_life.py
 
-performance: $(READY) tools tools-bench  ## docs/performance.md and its curves, measured anew: an hour; PARTS=bench.start for one part
-	for part in $(PARTS); do $(BIN)/python -m $$part --out bench/results || exit 1; done
-	$(BIN)/python -m bench.report
+performance: $(BENCH)/.installed tools tools-bench  ## docs/performance.md and its curves, measured anew: an hour; PARTS=bench.start for one part
+	for part in $(PARTS); do $(BENCH)/bin/python -m $$part --out bench/results || exit 1; done
+	$(BENCH)/bin/python -m bench.report
 
 test-gpu:                ## on a machine with an NVIDIA GPU, by its own Python: NVML call by call, joules per token
 	$(PYTHON) -m bench.gpu
@@ -152,6 +156,12 @@ $(READY): $(RUNS)
 	touch $@
 
 # atheris has wheels for few releases of Python, so that it lives apart from the tests.
+$(BENCH)/.installed: pyproject.toml
+	@$(SYSTEM_PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/tools/install-debian.sh "Debian's Python, as in the image" python3-venv
+	$(SYSTEM_PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
 $(FUZZ)/.installed: tests/fuzz/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(FUZZ)
 	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< --editable '.[grpc]'

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +17,17 @@ _ROOT = Path(__file__).parents[1]
 def described() -> str:
     """Processor, cores, kernel, file system, Python, the commit and the day, on one line."""
     load = os.getloadavg()[0]
-    system = f"{platform.system()} {platform.release()}, {_file_system(_ROOT)}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release()}, {_file_system(_ROOT)}, {_python()}"
     cores = f"{os.cpu_count()} cores (load {load:.1f} before)"
     return f"{_processor()}, {cores}, {system}, commit {_commit()}, {datetime.now(UTC).date()}"
+
+
+def _python() -> str:
+    """Its version, and whose it is: how it was compiled makes a fifth or a quarter of what Python takes."""
+    owner = "the system's" if Path(sys.base_prefix) == Path("/usr") else "of its own"
+    with contextlib.suppress(OSError):
+        owner = owner.replace("the system", platform.freedesktop_os_release()["NAME"])
+    return f"Python {platform.python_version()} ({owner})"
 
 
 def _processor() -> str:

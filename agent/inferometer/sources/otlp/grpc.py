@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import grpc
-from google.protobuf.any_pb2 import Any as Detail
-from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo
+from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -66,7 +64,13 @@ async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], error: SourceE
     code = _CODES[error.reason]
     status = Status(code=code.value[0], message=str(error))
     if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}:
-        detail = Detail()
-        detail.Pack(RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS)))
-        status.details.append(detail)
+        status.details.add().Pack(_retry_info())
     await context.abort(code, str(error), (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+def _retry_info() -> Message:
+    from google.protobuf.duration_pb2 import Duration  # noqa: PLC0415 - costs memory, and few are ever refused
+    from google.rpc.error_details_pb2 import RetryInfo  # noqa: PLC0415
+
+    info: Message = RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS))
+    return info
