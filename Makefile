@@ -16,7 +16,7 @@ FUZZ_ARGS ?=
 PARTS  := bench bench.sidecar bench.start bench.freshness bench.scale bench.growth bench.imports bench.allocations \
           bench.profile
 
-.PHONY: run test lint types check check-all check-charts browser kills load soak chaos lock audit bandit bench performance fuzz test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
+.PHONY: run test lint types check check-all check-charts browser kills load soak chaos lock audit bandit bench bench-python performance fuzz test-gpu docs charts pictures image sbom tools tools-observability tools-bench clean
 
 run: $(RUNS)             ## the demo: simulated engines and GPUs, the agent, its page
 	$(BIN)/inferometer demo
@@ -55,7 +55,9 @@ chaos: $(READY)          ## 12,500 faults between the agent and what it reads; S
 soak: $(READY)           ## 100,000 readings in 416 days of scripted time; samples in .cache/soak.csv
 	INFEROMETER_SOAK=100000 INFEROMETER_SEED=$(or $(SEED),1) nice -n 10 $(BIN)/python -m pytest -s tests/test_soak.py
 
-bench: $(BENCH)/.installed tools-bench  ## CPU per page, memory, wake-ups and jitter beside vmagent, Prometheus and a plain loop; spans; rules
+bench-python: $(BENCH)/.installed  ## Debian's Python with the agent, in .cache/bench
+
+bench: bench-python tools-bench  ## CPU per page, memory, wake-ups and jitter beside vmagent, Prometheus and a plain loop; spans; rules
 	$(BENCH)/bin/python -m bench
 	$(BENCH)/bin/python -m bench.spans
 	$(BENCH)/bin/python -m bench.fleet
@@ -66,7 +68,7 @@ fuzz: $(FUZZ)/.installed ## coverage-guided: SECONDS for each target, TARGETS= f
 load: $(READY) tools   ## 10,000 scrapes at once beside 2,000 slow clients, 1,000 reloads, 20 stops under load; some minutes
 	INFEROMETER_LOAD=10000 $(BIN)/python -m pytest -s -q tests/test_load.py tests/test_life.py
 
-performance: $(BENCH)/.installed tools tools-bench  ## docs/performance.md and its curves, measured anew: an hour; PARTS=bench.start for one part
+performance: bench-python tools tools-bench  ## docs/performance.md and its curves, measured anew: an hour; PARTS=bench.start for one part
 	for part in $(PARTS); do $(BENCH)/bin/python -m $$part --out bench/results || exit 1; done
 	$(BENCH)/bin/python -m bench.report
 

@@ -12,8 +12,15 @@ from certificates import Authority
 from inferometer.cli.loading import lightly
 from live import environment
 
-SELDOM_NEEDED = {"difflib", "google.protobuf.json_format", "google.rpc.error_details_pb2", "statistics", "zoneinfo"}
-"""Modules that only faults, time zones, traces in JSON and refused ones are in need of."""
+SELDOM_NEEDED = {
+    "csv",
+    "difflib",
+    "google.protobuf.json_format",
+    "google.rpc.error_details_pb2",
+    "statistics",
+    "zoneinfo",
+}
+"""Modules that only faults, catalogs of prices, time zones, traces in JSON and refused ones are in need of."""
 
 
 def test_what_only_some_need_is_not_loaded():

@@ -5,7 +5,6 @@ Whatever does not lead to one price is an error: of two prices none is the right
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +21,8 @@ _SHOWN = 4
 
 def catalog_price(path: Path, wanted: Mapping[str, str], *, spot: bool) -> float:
     """The price per GPU-hour of the rows whose columns are as wanted: the instance's over its GPUs. SourceError."""
+    import csv  # noqa: PLC0415 - costs memory, and few have a catalog
+
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
