@@ -7,8 +7,8 @@ READY  := $(VENV)/.installed
 CHARTS := .cache/charts
 FUZZ   := .cache/fuzz
 BENCH  := .cache/bench
-# The image has Debian's Python, and so has what is measured beside Debian's vmagent and Prometheus: one that was compiled
-# without profiles, as pyenv does, takes a quarter longer for everything.
+# The image has Debian's Python, and so has what is measured beside Debian's vmagent and Prometheus. One that was compiled
+# without profiles, as pyenv does, is slower.
 SYSTEM_PYTHON := $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 SECONDS ?= 60
 TARGETS ?=

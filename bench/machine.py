@@ -23,7 +23,7 @@ def described() -> str:
 
 
 def _python() -> str:
-    """Its version, and whose it is: how it was compiled makes a fifth or a quarter of what Python takes."""
+    """Its version, and whose it is: how it was compiled shows in all that it takes."""
     owner = "the system's" if Path(sys.base_prefix) == Path("/usr") else "of its own"
     with contextlib.suppress(OSError):
         owner = owner.replace("the system", platform.freedesktop_os_release()["NAME"])
