@@ -157,13 +157,13 @@ $(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-# atheris has wheels for few releases of Python, so that it lives apart from the tests.
 $(BENCH)/.installed: pyproject.toml
 	@$(SYSTEM_PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/tools/install-debian.sh "Debian's Python, as in the image" python3-venv
 	$(SYSTEM_PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+# atheris has wheels for few releases of Python, so that it lives apart from the tests.
 $(FUZZ)/.installed: tests/fuzz/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(FUZZ)
 	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< --editable '.[grpc]'

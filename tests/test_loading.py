@@ -56,7 +56,7 @@ def test_nobody_is_trusted_within_and_everybody_again_after(tmp_path, monkeypatc
 
 
 def test_the_tables_of_file_names_are_read_only_after(tmp_path, monkeypatch):
-    """Those that aiohttp reads when it is loaded; whoever asks later has them."""
+    """Those that aiohttp reads when it is loaded; whoever reads them again later has them."""
     table = tmp_path / "mime.types"
     table.write_text("text/inferometer inferometer\n")
     monkeypatch.setattr(mimetypes, "knownfiles", [str(table)])

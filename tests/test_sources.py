@@ -111,14 +111,14 @@ def test_who_sleeps_until_about_one_moment_shares_a_timer():
     """Each wakes up in time, none too soon, whoever of them is cancelled."""
 
     async def run():
-        loop, alarms, woke = asyncio.get_running_loop(), Alarms(0.1), []
+        loop, alarms, woke = asyncio.get_running_loop(), Alarms(1.0), []
 
         async def sleeper(seconds):
             due = loop.time() + seconds
             await alarms.sleep(seconds)
             woke.append(loop.time() - due)
 
-        grid = math.ceil(loop.time() / 0.1) * 0.1 - loop.time()
+        grid = math.ceil(loop.time()) - loop.time()
         sleepers = [asyncio.create_task(sleeper(grid + 0.11 + 0.001 * k)) for k in range(50)]
         await asyncio.sleep(0)
         for task in sleepers[::2]:
@@ -128,7 +128,7 @@ def test_who_sleeps_until_about_one_moment_shares_a_timer():
 
     (woke, left), timers = counted(run())
     assert (len(woke), timers, left) == (25, 1, {})
-    assert 0 <= min(woke) <= max(woke) < 1
+    assert 0 <= min(woke) <= max(woke) < 2
 
 
 def test_an_alarm_that_nobody_waits_for_is_taken_back():
@@ -136,7 +136,7 @@ def test_an_alarm_that_nobody_waits_for_is_taken_back():
 
     async def run():
         alarms, rang = Alarms(0.01), []
-        moments = [alarms.set(30.0, ring) for ring in (rang.clear, rang.reverse)]
+        moments = [alarms.set(math.inf, ring) for ring in (rang.clear, rang.reverse)]
         for moment, ring in zip(moments, (rang.clear, rang.reverse), strict=True):
             alarms.drop(moment, ring)
         pending = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]

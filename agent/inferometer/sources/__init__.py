@@ -35,7 +35,7 @@ async def poll(
 ) -> None:
     """Read at start + k · ``every_seconds`` until cancelled. A slow read skips the ticks it covers and queues none.
 
-    ``clock`` and ``sleep`` count the same seconds.
+    ``sleep`` waits for so many seconds.
     """
     start, tick = clock(), 0
     while True:

@@ -10,6 +10,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
+_LONGEST_SECONDS = 1e9
+
 Ring = Callable[[], None]
 
 
@@ -23,7 +25,7 @@ class Alarms:
     def set(self, seconds: float, ring: Ring) -> int:
         """Call ``ring``, which raises nothing, after so many seconds; returns what ``drop`` has to be told."""
         loop = asyncio.get_running_loop()
-        moment = math.ceil((loop.time() + seconds) / self._together_seconds)
+        moment = math.ceil((loop.time() + min(seconds, _LONGEST_SECONDS)) / self._together_seconds)
         due = self._due.get(moment)
         if due is None:
             timer = loop.call_at(moment * self._together_seconds, self._ring, moment)

@@ -26,6 +26,7 @@ LEGAL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _HEAD = re.compile(rb"(%s)[^a-zA-Z0-9_:]|[^a-zA-Z_:]" % LEGAL.pattern.encode())
 _NEVER = (b"#", b"\n")
 _PATIENCE = 8
+_MOST_LINES = 5_000  # a frame keeps all of them, wanted or not
 
 
 class Finder:
@@ -45,7 +46,8 @@ class Finder:
         lines = self._frame.lines(body) if self._frame is not None else None
         if lines is not None:
             return lines
-        if self._strange % _PATIENCE == 0:  # where lines come and go all the time, a frame is not worth its making
+        # Not of a page that may be the only one; nor often, where lines come and go all the time: it takes its while.
+        if self._strange % _PATIENCE == 1:
             self._frame = _framed(body, self._wanted)
         self._strange += 1
         return self.search(body)
@@ -73,12 +75,12 @@ _frames: WeakValueDictionary[tuple[tuple[bytes, ...], tuple[int, ...]], _Frame] 
 
 
 def _framed(body: bytes, wanted: frozenset[str] | None) -> _Frame | None:
-    """The frame of a page, one for all engines that show such pages; None where it has a line that makes none."""
+    """The frame of a page, one for all engines that show such pages; None of one that is too long or too odd."""
     heads: dict[bytes, bytes] = {}  # of many lines with one name one is kept
     found, places = [], []
-    for place, line in enumerate(BytesIO(body).readlines()):
+    for place, line in enumerate(BytesIO(body)):
         begin = _HEAD.match(line)
-        if begin is None or begin[0].endswith(b"\xff"):
+        if place == _MOST_LINES or begin is None or begin[0].endswith(b"\xff"):
             return None
         head = heads.setdefault(begin[0], begin[0])
         found.append(head)
