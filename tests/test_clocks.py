@@ -20,7 +20,6 @@ from inferometer.economics.budget import Budget, bounds
 from inferometer.economics.prices import Rented, Step, held
 from inferometer.ledger import Ledger
 from inferometer.model import Entry, Export, Request
-from inferometer.sources.alarms import Alarms
 from live import Page
 
 START = 1_800_000_000.0
@@ -43,8 +42,6 @@ workloads: [{name: w, gpus: 1, slo: {ttft: 1s}, engines: [{url: "http://h:1/metr
 
 class Town:
     """One engine that serves 5 requests in each reading."""
-
-    deadlines = Alarms(0.05)
 
     def __init__(self, folder):
         (folder / "agent.yaml").write_text(CONFIG)

@@ -11,7 +11,6 @@ from chaos.little import Little
 from chaos.rig import Rig
 from chaos.timeline import Timeline
 from inferometer.ledger import journal
-from inferometer.sources.alarms import Alarms
 from live import Page
 
 START = 1_800_000_000.0
@@ -20,8 +19,6 @@ HOUR = 3600.0
 
 class Town:
     """Engines of two workloads under a config that may leave some of them out."""
-
-    deadlines = Alarms(0.05)
 
     def __init__(self, folder):
         self.clock, self.path = Timeline(START), folder / "agent.yaml"

@@ -13,6 +13,7 @@ from inferometer.app import readers
 from inferometer.app.agent import Agent
 from inferometer.exposition.prometheus import Renderer
 from inferometer.model import Batch, Sample
+from inferometer.sources.alarms import Alarms
 
 from chaos.timeline import Timeline
 
@@ -36,6 +37,7 @@ class Rig:
     """
 
     def __init__(self, path: Any, clock: Timeline, session: Any, **flags: str) -> None:
+        session.deadlines = Alarms(0.05)  # as a Session has them
         self.path, self.clock, self.session, self.flags = path, clock, session, flags
         self.polls: dict[int, Callable[[], Awaitable[Sample | None]]] = {}
         self.renderer = Renderer(process=False)

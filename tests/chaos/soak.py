@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from inferometer.model import Export, Pods, Request, ServingPod
 from inferometer.sources import connection
-from inferometer.sources.alarms import Alarms
 from yarl import URL
 
 from chaos.answers import Answer
@@ -54,8 +53,6 @@ class Sample(NamedTuple):
 
 class Soak:
     """``samples``: one for every ``every`` cycles of so many ``seconds``, also in ``csv``, line by line."""
-
-    deadlines = Alarms(0.05)
 
     def __init__(self, seed: int, folder: Path, *, every: int, seconds: int, csv: Path) -> None:
         self.rng = random.Random(seed)

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 
 from inferometer.sources import connection
-from inferometer.sources.alarms import Alarms
 from yarl import URL
 
 from chaos.answers import ANSWERS, Answer
@@ -31,8 +30,6 @@ METER_FAULTS = ("blank", "gone", "wrong")
 
 class World:
     """Answers in the place of a session. ``faulty``: how often a reading meets a fault; counted by name."""
-
-    deadlines = Alarms(0.05)
 
     def __init__(self, seed: int, clock: Timeline) -> None:
         self.rng, self.clock = random.Random(seed), clock

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
-_LONGEST_SECONDS = 1e9
+_LONGEST_SECONDS = 1e9  # infinity has no moment
 
 Ring = Callable[[], None]
 

@@ -3,7 +3,7 @@
 Odd are lines that no name begins: a quoted name follows a brace, and the rest, after blanks perhaps, is garbage.
 
 One regular expression finds them on any page. But an engine shows the same names line by line as on the page before,
-and that is told for less: of a frame, which has how each line has to begin, every line is compared with its own.
+and that is told for less: a frame has how each line has to begin, and every line is compared with its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _MOST_LINES = 5_000  # a frame keeps all of them, wanted or not
 class Finder:
     """Finds the lines of ``wanted`` names, None for all, on pages that are mostly like the one before.
 
-    A line that it gives may end with its line feed. Not to be used from two threads at once.
+    A line that it gives may end with its line feed. ``search`` finds them on any page, and remembers none.
+    Not to be used from two threads at once.
     """
 
     def __init__(self, wanted: frozenset[str] | None) -> None:
